@@ -1,0 +1,124 @@
+//! The one body type: what a client sends, what a backend answers, and what the gateway says itself.
+//!
+//! In flow bytes of any side; out flow frames of data and trailers, or an error that knows whose fault it is.
+
+use crate::http::Refusal;
+use crate::http::h1;
+use crate::http::h2;
+use bytes::Bytes;
+use http_body::{Frame, SizeHint};
+use std::io;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
+/// A streamed body. Nothing is buffered but what one frame holds.
+#[derive(Default)]
+pub(crate) enum Body {
+    /// No bytes, no trailers.
+    #[default]
+    Empty,
+    /// All of it at once; empty after it was read.
+    Full(Bytes),
+    /// A request's body from HTTP/1.1.
+    Http1(h1::RequestBody),
+    /// A request's body from HTTP/2.
+    Http2(h2::RequestBody),
+    /// A backend's response body.
+    Upstream(hyper::body::Incoming),
+    /// Wrapped by a filter, a limit or a recorder.
+    Boxed(Pin<Box<dyn http_body::Body<Data = Bytes, Error = BodyError>>>),
+}
+
+/// Why a body ended before its end.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum BodyError {
+    /// The client broke the rules of HTTP inside the body.
+    #[error("the client's body is malformed: {}", .0.as_str())]
+    Refused(Refusal),
+    /// The client closed, or reset the stream, before the end of its body.
+    #[error("the client closed before the end of its body")]
+    ClientClosed,
+    /// The client sent less than the minimum rate.
+    #[error("the client sent its body too slowly")]
+    ClientTooSlow,
+    /// The connection to the client failed.
+    #[error("the connection to the client failed: {0}")]
+    ClientIo(#[source] io::Error),
+    /// The backend's body failed: closed early, reset or malformed.
+    #[error("the backend's body failed: {0}")]
+    Upstream(#[source] hyper::Error),
+    /// A time limit of the route passed.
+    #[error("a time limit of the route passed")]
+    Timeout,
+    /// The gateway cut it: a drain was forced.
+    #[error("cut by the gateway's drain")]
+    Cut,
+}
+
+impl BodyError {
+    /// Whether the client is at fault rather than the backend or the gateway.
+    pub(crate) fn is_clients(&self) -> bool {
+        matches!(self, Self::Refused(_) | Self::ClientClosed | Self::ClientTooSlow | Self::ClientIo(_))
+    }
+}
+
+impl Body {
+    /// A body of these bytes.
+    pub(crate) fn full(bytes: impl Into<Bytes>) -> Self {
+        let bytes = bytes.into();
+        if bytes.is_empty() { Self::Empty } else { Self::Full(bytes) }
+    }
+
+    /// A body of any other kind.
+    pub(crate) fn boxed(body: impl http_body::Body<Data = Bytes, Error = BodyError> + 'static) -> Self {
+        Self::Boxed(Box::pin(body))
+    }
+}
+
+impl http_body::Body for Body {
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        match &mut *self {
+            Self::Empty => Poll::Ready(None),
+            Self::Full(bytes) => {
+                let bytes = std::mem::take(bytes);
+                *self = Self::Empty;
+                Poll::Ready((!bytes.is_empty()).then(|| Ok(Frame::data(bytes))))
+            }
+            Self::Http1(body) => Pin::new(body).poll_frame(context),
+            Self::Http2(body) => Pin::new(body).poll_frame(context),
+            Self::Upstream(body) => {
+                let frame = ready!(Pin::new(body).poll_frame(context));
+                Poll::Ready(frame.map(|frame| frame.map_err(BodyError::Upstream)))
+            }
+            Self::Boxed(body) => body.as_mut().poll_frame(context),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match self {
+            Self::Empty => true,
+            Self::Full(bytes) => bytes.is_empty(),
+            Self::Http1(body) => body.is_end_stream(),
+            Self::Http2(body) => body.is_end_stream(),
+            Self::Upstream(body) => body.is_end_stream(),
+            Self::Boxed(body) => body.is_end_stream(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match self {
+            Self::Empty => SizeHint::with_exact(0),
+            Self::Full(bytes) => SizeHint::with_exact(bytes.len() as u64),
+            Self::Http1(body) => body.size_hint(),
+            Self::Http2(body) => body.size_hint(),
+            Self::Upstream(body) => body.size_hint(),
+            Self::Boxed(body) => body.size_hint(),
+        }
+    }
+}

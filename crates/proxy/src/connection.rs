@@ -1,0 +1,71 @@
+//! A client's connection, as requests see it.
+//!
+//! In flow what `listener` and `tls` found out; out flow facts for routing, forwarding headers and the record. What a
+//! connection serves is asked for anew for each request ([`Connection::port`]), so that a change of the configuration
+//! holds for open connections too.
+
+use crate::worker::{CurrentPort, Port};
+use portcullis_model::{ListenerKey, ObjectName};
+use portcullis_runtime::drain::DrainWatch;
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Instant;
+use tokio::io::{AsyncRead, AsyncWrite};
+
+/// Bytes in both directions.
+pub(crate) trait Io: AsyncRead + AsyncWrite + Unpin {}
+impl<T: AsyncRead + AsyncWrite + Unpin> Io for T {}
+
+/// One accepted connection. Lives on one worker; shared by its requests.
+pub(crate) struct Connection {
+    /// Counts up within the worker.
+    pub(crate) id: u64,
+    /// The port that accepted it.
+    pub(crate) port: Rc<Port>,
+    /// The client's end.
+    pub(crate) peer: SocketAddr,
+    /// Our end. Its port is the bound one; the specification's is `port.number`.
+    pub(crate) local: SocketAddr,
+    /// What the handshake came to; `None` on cleartext.
+    pub(crate) tls: Option<TlsInfo>,
+    /// When it was accepted.
+    pub(crate) accepted: Instant,
+    /// The drain of its port, which begins with the process's or the Gateway's at the latest.
+    pub(crate) drain: DrainWatch,
+}
+
+/// What a TLS handshake came to.
+#[derive(Clone, Debug)]
+pub(crate) struct TlsInfo {
+    /// SNI, lower case, if the client sent one.
+    pub(crate) server_name: Option<Arc<str>>,
+    /// The listener that the server name chose, whose certificates were shown.
+    pub(crate) listener: ListenerKey,
+    /// Such as `TLSv1.3`.
+    pub(crate) version: &'static str,
+    /// Such as `TLS13_AES_128_GCM_SHA256`.
+    pub(crate) cipher: &'static str,
+    /// Whether a ticket spared the full handshake.
+    pub(crate) resumed: bool,
+}
+
+impl Connection {
+    /// The Gateway that the connection belongs to.
+    pub(crate) fn gateway(&self) -> &ObjectName {
+        &self.port.gateway
+    }
+
+    /// What the port serves now. To be asked once per request, and kept for that request.
+    pub(crate) fn current(&self) -> Rc<CurrentPort> {
+        self.port.current()
+    }
+
+    /// The connection as `decide` wants to know it.
+    pub(crate) fn facts(&self) -> portcullis_decide::Connection<'_> {
+        portcullis_decide::Connection {
+            server_name: self.tls.as_ref().and_then(|tls| tls.server_name.as_deref()),
+            tls: self.tls.is_some(),
+        }
+    }
+}

@@ -1,0 +1,1 @@
+//! Filters that need I/O.

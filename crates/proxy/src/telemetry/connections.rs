@@ -1,0 +1,1 @@
+//! Counters of connections, TLS handshakes, HTTP/2 budgets and refused requests.
