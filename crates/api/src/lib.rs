@@ -1,0 +1,32 @@
+//! The types of Kubernetes and the Gateway API (v1.7.0, standard and experimental), and the validation that an API server would do.
+//!
+//! In flow YAML and JSON; out flow typed objects, which keep every field and every value that they do not know, or errors that name the
+//! object and the field. One type per concept: all kinds share [`shared::ParentReference`], [`meta::Condition`] and their like.
+
+mod decode;
+mod extra;
+pub mod object;
+mod text;
+
+pub mod meta;
+pub mod shared;
+
+pub mod gateway;
+pub mod gateway_class;
+pub mod http_route;
+pub mod reference_grant;
+
+pub mod config_map;
+pub mod endpoint_slice;
+pub mod namespace;
+pub mod secret;
+pub mod service;
+
+pub use extra::Extra;
+pub use object::{Object, ObjectError, ObjectKey, Resource};
+pub use text::Foreign;
+
+/// The API group of the Gateway API.
+pub const GATEWAY_GROUP: &str = "gateway.networking.k8s.io";
+/// The API group of the experimental kinds whose names begin with X.
+pub const EXPERIMENTAL_GATEWAY_GROUP: &str = "gateway.networking.x-k8s.io";
