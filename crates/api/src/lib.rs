@@ -11,14 +11,26 @@ mod text;
 pub mod meta;
 pub mod shared;
 
+pub mod backend;
+pub mod backend_tls_policy;
+pub mod backend_traffic_policy;
 pub mod gateway;
 pub mod gateway_class;
+pub mod grpc_route;
 pub mod http_route;
+pub mod listener_set;
+pub mod mesh;
 pub mod reference_grant;
+pub mod tcp_route;
+pub mod telemetry_policy;
+pub mod tls_route;
+pub mod udp_route;
 
+pub mod cluster_trust_bundle;
 pub mod config_map;
 pub mod endpoint_slice;
 pub mod namespace;
+pub mod node;
 pub mod secret;
 pub mod service;
 

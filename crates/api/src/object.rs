@@ -13,18 +13,30 @@ use std::sync::Arc;
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 
+use crate::backend::XBackend;
+use crate::backend_tls_policy::{BackendTlsPolicy, BackendTlsPolicyV1Alpha2};
+use crate::backend_traffic_policy::XBackendTrafficPolicy;
+use crate::cluster_trust_bundle::ClusterTrustBundle;
 use crate::config_map::ConfigMap;
 use crate::decode::{DecodeError, decode};
 use crate::endpoint_slice::EndpointSlice;
 use crate::gateway::Gateway;
 use crate::gateway_class::GatewayClass;
+use crate::grpc_route::GrpcRoute;
 use crate::http_route::HttpRoute;
+use crate::listener_set::ListenerSet;
+use crate::mesh::XMesh;
 use crate::meta::{ApiVersion, KindName, ObjectMeta};
 use crate::namespace::Namespace;
+use crate::node::Node;
 use crate::reference_grant::ReferenceGrant;
 use crate::secret::Secret;
 use crate::service::Service;
+use crate::tcp_route::TcpRoute;
+use crate::telemetry_policy::XTelemetryPolicy;
 use crate::text::Foreign;
+use crate::tls_route::TlsRoute;
+use crate::udp_route::UdpRoute;
 
 /// Where objects of a kind live.
 #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
@@ -167,6 +179,38 @@ kinds! {
     Gateway, Namespaced, [("gateway.networking.k8s.io/v1", "Gateway"), ("gateway.networking.k8s.io/v1beta1", "Gateway")];
     /// A route for HTTP.
     HttpRoute, Namespaced, [("gateway.networking.k8s.io/v1", "HTTPRoute"), ("gateway.networking.k8s.io/v1beta1", "HTTPRoute")];
+    /// A route for gRPC.
+    GrpcRoute, Namespaced, [("gateway.networking.k8s.io/v1", "GRPCRoute")];
+    /// A route for TLS connections.
+    TlsRoute, Namespaced, [
+        ("gateway.networking.k8s.io/v1", "TLSRoute"),
+        ("gateway.networking.k8s.io/v1alpha3", "TLSRoute"),
+        ("gateway.networking.k8s.io/v1alpha2", "TLSRoute")
+    ];
+    /// A route for TCP connections.
+    TcpRoute, Namespaced, [("gateway.networking.k8s.io/v1", "TCPRoute"), ("gateway.networking.k8s.io/v1alpha2", "TCPRoute")];
+    /// A route for UDP datagrams.
+    UdpRoute, Namespaced, [("gateway.networking.k8s.io/v1", "UDPRoute"), ("gateway.networking.k8s.io/v1alpha2", "UDPRoute")];
+    /// Listeners for a Gateway.
+    ListenerSet, Namespaced, [
+        ("gateway.networking.k8s.io/v1", "ListenerSet"),
+        ("gateway.networking.x-k8s.io/v1alpha1", "XListenerSet")
+    ];
+    /// TLS towards a Service.
+    BackendTlsPolicy, Namespaced, [
+        ("gateway.networking.k8s.io/v1", "BackendTLSPolicy"),
+        ("gateway.networking.k8s.io/v1alpha3", "BackendTLSPolicy")
+    ];
+    /// TLS towards a Service, in the shape of release 1.0.
+    BackendTlsPolicyV1Alpha2, Namespaced, [("gateway.networking.k8s.io/v1alpha2", "BackendTLSPolicy")];
+    /// A destination with its protocol and TLS settings.
+    XBackend, Namespaced, [("gateway.networking.x-k8s.io/v1alpha1", "XBackend")];
+    /// Retry budget and session persistence of Services.
+    XBackendTrafficPolicy, Namespaced, [("gateway.networking.x-k8s.io/v1alpha1", "XBackendTrafficPolicy")];
+    /// A service mesh.
+    XMesh, Cluster, [("gateway.networking.x-k8s.io/v1alpha1", "XMesh")];
+    /// Traces of a Gateway's traffic.
+    XTelemetryPolicy, Namespaced, [("gateway.networking.x-k8s.io/v1alpha1", "XTelemetryPolicy")];
     /// Consent to references from other namespaces.
     ReferenceGrant, Namespaced, [
         ("gateway.networking.k8s.io/v1", "ReferenceGrant"),
@@ -182,6 +226,14 @@ kinds! {
     ConfigMap, Namespaced, [("v1", "ConfigMap")];
     /// A namespace.
     Namespace, Cluster, [("v1", "Namespace")];
+    /// A machine of the cluster.
+    Node, Cluster, [("v1", "Node")];
+    /// CA certificates for a whole cluster.
+    ClusterTrustBundle, Cluster, [
+        ("certificates.k8s.io/v1", "ClusterTrustBundle"),
+        ("certificates.k8s.io/v1beta1", "ClusterTrustBundle"),
+        ("certificates.k8s.io/v1alpha1", "ClusterTrustBundle")
+    ];
 }
 
 impl Object {
@@ -192,7 +244,12 @@ impl Object {
     /// or has a value of the wrong JSON type in a known field.
     pub fn from_value(value: Value) -> Result<Self, ObjectError> {
         let Value::Object(fields) = &value else {
-            return Err(ObjectError::new("", ObjectKey::new("", "", "", ""), "", "a Kubernetes object is a map of fields".to_owned()));
+            return Err(ObjectError::new(
+                "",
+                ObjectKey::new("", "", "", ""),
+                "",
+                "a Kubernetes object is a map of fields".to_owned(),
+            ));
         };
         let api_version = text_of(fields, "apiVersion").to_owned();
         let kind = text_of(fields, "kind").to_owned();
@@ -270,7 +327,9 @@ impl UnknownObject {
             metadata: ObjectMeta,
         }
         let metadata = raw.get("metadata").cloned();
-        let named = metadata.map(|metadata| Value::Object(Map::from_iter([("metadata".to_owned(), metadata)]))).unwrap_or(Value::Object(Map::new()));
+        let named = metadata
+            .map(|metadata| Value::Object(Map::from_iter([("metadata".to_owned(), metadata)])))
+            .unwrap_or(Value::Object(Map::new()));
         let Named { metadata } = decode(named)?;
         Ok(Self { api_version: api_version.to_owned(), kind: kind.to_owned(), metadata, raw })
     }
@@ -297,7 +356,10 @@ struct KeyParts {
 impl ObjectKey {
     /// A key; the group is empty for the core group, the namespace for what is cluster scoped.
     pub fn new(group: &str, kind: &str, namespace: &str, name: &str) -> Self {
-        let known_group = KNOWN_TYPES.iter().map(|known| known.0.split_once('/').map_or("", |(group, _)| group)).find(|known| *known == group);
+        let known_group = KNOWN_TYPES
+            .iter()
+            .map(|known| known.0.split_once('/').map_or("", |(group, _)| group))
+            .find(|known| *known == group);
         Self(Arc::new(KeyParts {
             group: known_group.map_or_else(|| Cow::Owned(group.to_owned()), Cow::Borrowed),
             kind: known_kind(kind).map_or_else(|| Cow::Owned(kind.to_owned()), Cow::Borrowed),

@@ -40,7 +40,8 @@ pub struct Secret {
 
 impl<'de> Deserialize<'de> for Secret {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let SecretFields { api_version, kind, mut metadata, r#type, data, string_data, immutable } = SecretFields::deserialize(deserializer)?;
+        let SecretFields { api_version, kind, mut metadata, r#type, data, string_data, immutable } =
+            SecretFields::deserialize(deserializer)?;
         if let Some(copy) = metadata.annotations.get_mut(LAST_APPLIED) {
             copy.zeroize();
             metadata.annotations.remove(LAST_APPLIED);
@@ -112,7 +113,9 @@ impl<'de> Deserialize<'de> for Base64Value {
         let mut text = deserializer.deserialize_string(SilentString)?;
         let bytes = decode_base64(text.as_bytes()).map(SecretValue);
         text.zeroize();
-        bytes.map(Self).ok_or_else(|| D::Error::custom("not base64 (RFC 4648 section 4, with padding); plain text belongs into stringData"))
+        bytes.map(Self).ok_or_else(|| {
+            D::Error::custom("not base64 (RFC 4648 section 4, with padding); plain text belongs into stringData")
+        })
     }
 }
 

@@ -180,6 +180,21 @@ impl<Filter> BackendRefFields<Filter> {
     }
 }
 
+/// A rule of a TLSRoute, TCPRoute or UDPRoute: every connection goes to one of its backends.
+#[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct L4RouteRule {
+    /// Unique in the route (GEP-995).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+    /// Where connections go, by weight.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub backend_refs: Vec<BackendRef>,
+    /// Fields that these types do not know.
+    #[serde(flatten)]
+    pub extra: Extra,
+}
+
 /// A Secret, or what an implementation takes instead.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
