@@ -1,5 +1,5 @@
-//! BackendTLSPolicy (`gateway.networking.k8s.io/v1`, also served as `v1alpha3`, GEP-1897): TLS towards a Service. The shape of
-//! `v1alpha2` (release 1.0) differs and has a type of its own.
+//! BackendTLSPolicy (`gateway.networking.k8s.io/v1`, also served as `v1alpha3`, GEP-1897): TLS towards a Service. The
+//! shape of `v1alpha2` (release 1.0) differs and has a type of its own.
 
 use std::collections::BTreeMap;
 
@@ -57,7 +57,8 @@ pub struct BackendTlsPolicyValidation {
     /// CA certificates that the implementation brings.
     #[serde(rename = "wellKnownCACertificates", skip_serializing_if = "Option::is_none")]
     pub well_known_ca_certificates: Option<WellKnownCaCertificatesType>,
-    /// The server name that is sent, never a wildcard; also the name in the certificate when there are no `subjectAltNames`.
+    /// The server name that is sent, never a wildcard; also the name in the certificate when there are no
+    /// `subjectAltNames`.
     pub hostname: Hostname,
     /// One of these must be in the certificate, instead of `hostname`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]

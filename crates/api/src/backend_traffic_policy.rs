@@ -1,4 +1,5 @@
-//! XBackendTrafficPolicy (`gateway.networking.x-k8s.io/v1alpha1`, experimental): retry budget and session persistence of Services.
+//! XBackendTrafficPolicy (`gateway.networking.x-k8s.io/v1alpha1`, experimental): retry budget and session persistence
+//! of Services.
 
 use serde::{Deserialize, Serialize};
 
@@ -51,7 +52,7 @@ pub struct RetryConstraint {
     /// The share.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub budget: Option<BudgetDetails>,
-    /// Retries that are always allowed.
+    /// Retries that are always allowed; the CRD's default is 10 in 1s.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub min_retry_rate: Option<RequestRate>,
     /// Fields that these types do not know.

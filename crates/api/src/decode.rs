@@ -1,11 +1,11 @@
-//! From a JSON value to a typed one: a serde deserializer whose errors say in which field they happened, and which takes `null` for absent,
-//! as an API server does.
+//! From a JSON value to a typed one: a serde deserializer whose errors say in which field they happened, and which
+//! takes `null` for absent, as an API server does.
 
 use std::fmt;
 
 use serde::de::value::StrDeserializer;
 use serde::de::{
-    DeserializeOwned, DeserializeSeed, Deserializer, Error as _, MapAccess, SeqAccess, Unexpected, Visitor,
+    DeserializeOwned, DeserializeSeed, Deserializer, Error as _, Expected, MapAccess, SeqAccess, Unexpected, Visitor,
 };
 use serde::forward_to_deserialize_any;
 use serde_json::{Map, Value, map};
@@ -74,16 +74,31 @@ impl serde::de::Error for DecodeError {
         Self { message: Foreign(&message.to_string()).to_string(), path: Vec::new() }
     }
 
-    fn invalid_type(found: Unexpected<'_>, expected: &dyn serde::de::Expected) -> Self {
-        Self::custom(format_args!("expected {expected}, found {}", Found(found)))
+    fn invalid_type(found: Unexpected<'_>, expected: &dyn Expected) -> Self {
+        Self::custom(format_args!("expected {}, found {}", wanted(expected), Found(found)))
     }
 
-    fn invalid_value(found: Unexpected<'_>, expected: &dyn serde::de::Expected) -> Self {
-        Self::custom(format_args!("expected {expected}, found {}", Found(found)))
+    fn invalid_value(found: Unexpected<'_>, expected: &dyn Expected) -> Self {
+        match expected.to_string().as_str() {
+            "i32" => Self::custom(format_args!("{} does not fit into 32 bits", Found(found))),
+            _ => Self::invalid_type(found, expected),
+        }
     }
 
     fn missing_field(name: &'static str) -> Self {
         Self::custom("required, but absent").within(Step::Field(name.to_owned()))
+    }
+}
+
+/// What serde's derive and the standard types expect, in words of JSON.
+fn wanted(expected: &dyn Expected) -> String {
+    let text = expected.to_string();
+    match text.as_str() {
+        "i32" | "i64" => "an integer".to_owned(),
+        "a sequence" => "a list".to_owned(),
+        "a map" => "an object".to_owned(),
+        _ if text.starts_with("struct ") => "an object".to_owned(),
+        _ => text,
     }
 }
 
@@ -150,8 +165,8 @@ impl<'de> Deserializer<'de> for Node {
     }
 
     forward_to_deserialize_any! {
-        bool i8 i16 i32 i64 i128 u8 u16 u32 u64 u128 f32 f64 char str string bytes byte_buf unit unit_struct seq tuple tuple_struct map
-        struct enum identifier ignored_any
+        bool i8 i16 i32 i64 i128 u8 u16 u32 u64 u128 f32 f64 char str string bytes byte_buf unit unit_struct
+        seq tuple tuple_struct map struct enum identifier ignored_any
     }
 }
 

@@ -1,5 +1,5 @@
-//! Gateway (`gateway.networking.k8s.io/v1`, also served as `v1beta1`): listeners and addresses. [`Listener`] is also an entry of a
-//! [`ListenerSet`](crate::listener_set::ListenerSet).
+//! Gateway (`gateway.networking.k8s.io/v1`, also served as `v1beta1`): listeners and addresses. [`Listener`] is also an
+//! entry of a [`ListenerSet`](crate::listener_set::ListenerSet).
 
 use std::collections::BTreeMap;
 

@@ -1,4 +1,5 @@
-//! GatewayClass (`gateway.networking.k8s.io/v1`, also served as `v1beta1`): which controller stands behind the Gateways that name it.
+//! GatewayClass (`gateway.networking.k8s.io/v1`, also served as `v1beta1`): which controller stands behind the Gateways
+//! that name it.
 
 use serde::{Deserialize, Serialize};
 

@@ -1,4 +1,5 @@
-//! HTTPRoute (`gateway.networking.k8s.io/v1`, also served as `v1beta1`): which request goes where, and what happens to it on the way.
+//! HTTPRoute (`gateway.networking.k8s.io/v1`, also served as `v1beta1`): which request goes where, and what happens to
+//! it on the way.
 
 use serde::{Deserialize, Serialize};
 
@@ -340,7 +341,7 @@ text_enum! {
 #[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct HttpCorsFilter {
-    /// Origins as `scheme://host(:port)`, with `*` as the first label of a host or alone.
+    /// Origins as `scheme://host(:port)`, or `*` alone; a `*` in the host stands for any text, dots included.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub allow_origins: Vec<String>,
     /// Whether `Access-Control-Allow-Credentials: true` is sent; default false.

@@ -1,5 +1,5 @@
-//! ListenerSet (`gateway.networking.k8s.io/v1`, GEP-1713): listeners that somebody else than a Gateway's owner adds to it. In release 1.4
-//! the kind was XListenerSet of the group `gateway.networking.x-k8s.io`.
+//! ListenerSet (`gateway.networking.k8s.io/v1`, GEP-1713): listeners that somebody else than a Gateway's owner adds to
+//! it. In release 1.4 the kind was XListenerSet of the group `gateway.networking.x-k8s.io`.
 
 use serde::{Deserialize, Serialize};
 

@@ -1,4 +1,5 @@
-//! What all Kubernetes objects have: API version, kind, metadata; and the pieces of `meta/v1` in use, conditions and label selectors.
+//! What all Kubernetes objects have: API version, kind, metadata; and the pieces of `meta/v1` in use, conditions and
+//! label selectors.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -69,7 +70,8 @@ macro_rules! known_text {
 
         impl<'de> Deserialize<'de> for $name {
             fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-                deserializer.deserialize_str(TextVisitor(Self::known))?.ok_or_else(|| D::Error::custom(concat!("unknown ", $what)))
+                let known = deserializer.deserialize_str(TextVisitor(Self::known))?;
+                known.ok_or_else(|| D::Error::custom(concat!("unknown ", $what)))
             }
         }
     )+};
@@ -251,18 +253,21 @@ pub enum SelectorError {
     },
     /// A key that no label can have.
     #[error(
-        "'{0}' is not a label: it has the form name or prefix/name, a name has 1 to 63 letters, digits, '-', '_' or '.', a prefix is a DNS name"
+        "'{0}' is not a label: it has the form name or prefix/name, a name has 1 to 63 letters, \
+         digits, '-', '_' or '.', a prefix is a DNS name"
     )]
     Key(String),
     /// A value that no label can have.
     #[error(
-        "'{0}' is not the value of a label: at most 63 letters, digits, '-', '_' or '.', with a letter or digit at both ends"
+        "'{0}' is not the value of a label: at most 63 letters, digits, '-', '_' or '.', \
+         with a letter or digit at both ends"
     )]
     Value(String),
 }
 
 impl LabelSelector {
-    /// Whether an object with these labels is chosen. The rules, those about invalid selectors included, are those of an API server.
+    /// Whether an object with these labels is chosen. The rules, those about invalid selectors included, are those of
+    /// an API server.
     pub fn matches(&self, labels: &BTreeMap<String, String>) -> Result<bool, SelectorError> {
         self.validate()?;
         let by_labels = self.match_labels.iter().all(|(key, value)| labels.get(key) == Some(value));
@@ -393,5 +398,112 @@ impl Visitor<'_> for IntOrStringVisitor {
 
     fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<IntOrString, E> {
         Ok(IntOrString::String(text.to_owned()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+    use crate::decode::decode;
+
+    fn selector(value: Value) -> LabelSelector {
+        decode(value).unwrap()
+    }
+
+    #[test]
+    fn a_selector_chooses_by_all_of_its_parts() {
+        let labels = BTreeMap::from(
+            [("team", "red"), ("tier", ""), ("example.com/zone", "a")].map(|(k, v)| (k.into(), v.into())),
+        );
+        let expression = |key: &str, operator: &str, values: &[&str]| json!({"matchExpressions": [{"key": key, "operator": operator, "values": values}]});
+        for (value, expected) in [
+            (json!({}), true),
+            (json!({"matchLabels": {}}), true),
+            (json!({"matchLabels": {"team": "red"}}), true),
+            (json!({"matchLabels": {"team": "blue"}}), false),
+            (json!({"matchLabels": {"team": "red", "absent": "x"}}), false),
+            (json!({"matchLabels": {"tier": ""}}), true),
+            (json!({"matchLabels": {"absent": ""}}), false),
+            (expression("team", "In", &["blue", "red"]), true),
+            (expression("team", "In", &["blue"]), false),
+            (expression("absent", "In", &[""]), false),
+            (expression("team", "NotIn", &["blue"]), true),
+            (expression("team", "NotIn", &["red"]), false),
+            (expression("absent", "NotIn", &["red"]), true),
+            (expression("team", "Exists", &[]), true),
+            (expression("absent", "Exists", &[]), false),
+            (expression("team", "DoesNotExist", &[]), false),
+            (expression("absent", "DoesNotExist", &[]), true),
+            (expression("example.com/zone", "In", &["a"]), true),
+            (
+                json!({"matchLabels": {"team": "red"}, "matchExpressions": [{"key": "tier", "operator": "DoesNotExist"}]}),
+                false,
+            ),
+        ] {
+            assert_eq!(selector(value.clone()).matches(&labels), Ok(expected), "{value}");
+        }
+    }
+
+    #[test]
+    fn an_invalid_selector_chooses_nothing_and_says_why() {
+        let long = "a".repeat(64);
+        for (value, expected) in [
+            (
+                json!({"matchExpressions": [{"key": "a", "operator": "Like", "values": ["b"]}]}),
+                "matchExpressions[0].operator: 'Like'",
+            ),
+            (json!({"matchExpressions": [{"key": "a", "operator": "exists"}]}), "matchExpressions[0].operator"),
+            (json!({"matchExpressions": [{"key": "a", "operator": "In"}]}), "matchExpressions[0].values"),
+            (
+                json!({"matchExpressions": [{"key": "a", "operator": "NotIn", "values": []}]}),
+                "matchExpressions[0].values",
+            ),
+            (
+                json!({"matchExpressions": [{"key": "b", "operator": "Exists"}, {"key": "a", "operator": "Exists", "values": ["b"]}]}),
+                "matchExpressions[1].values",
+            ),
+            (json!({"matchExpressions": [{"key": "a", "operator": "NotIn", "values": ["-"]}]}), "'-' is not the value"),
+            (json!({"matchLabels": {"": "a"}}), "'' is not a label"),
+            (json!({"matchLabels": {"a b": "a"}}), "'a b' is not a label"),
+            (json!({"matchLabels": {"/a": "a"}}), "'/a' is not a label"),
+            (json!({"matchLabels": {"a/b/c": "a"}}), "'a/b/c' is not a label"),
+            (json!({"matchLabels": {"Upper.example/a": "a"}}), "is not a label"),
+            (json!({"matchLabels": {long.as_str(): "a"}}), "is not a label"),
+            (json!({"matchLabels": {"a": long}}), "is not the value"),
+            (json!({"matchLabels": {"a": "b\u{1b}"}}), "'b\\u{1b}' is not the value"),
+        ] {
+            let error = selector(value.clone()).matches(&BTreeMap::new()).unwrap_err().to_string();
+            assert!(error.contains(expected), "{value}: {error}");
+        }
+    }
+
+    #[test]
+    fn the_parts_of_an_api_version() {
+        for (text, group, version) in
+            [("gateway.networking.k8s.io/v1beta1", "gateway.networking.k8s.io", "v1beta1"), ("v1", "", "v1")]
+        {
+            let api_version = ApiVersion::known(text).unwrap();
+            assert_eq!((api_version.group(), api_version.version(), api_version.as_str()), (group, version, text));
+        }
+        assert_eq!(ApiVersion::known("gateway.networking.k8s.io/v2"), None);
+        assert_eq!(KindName::known("Novelty"), None);
+    }
+
+    #[test]
+    fn a_number_or_a_text() {
+        for (value, expected) in [
+            (json!(80), IntOrString::Int(80)),
+            (json!(-1), IntOrString::Int(-1)),
+            (json!(99_999_999_999_i64), IntOrString::Int(99_999_999_999)),
+            (json!("http"), IntOrString::String("http".into())),
+        ] {
+            assert_eq!(decode::<IntOrString>(value.clone()).unwrap(), expected);
+            assert_eq!(serde_json::to_value(expected).unwrap(), value);
+        }
+        for value in [json!(1.5), json!(true), json!([]), json!({}), json!(u64::MAX)] {
+            assert!(decode::<IntOrString>(value).is_err());
+        }
     }
 }

@@ -1,10 +1,11 @@
 //! Any object: from JSON to the type of its kind and back, and the key by which it is known.
 //!
-//! In flows one JSON value per object (a YAML document, an item of a list, an event of a watch). Out flows an [`Object`], or an
-//! [`ObjectError`] that names the object as far as it could be read; one bad object never harms another.
+//! In flows one JSON value per object (a YAML document, an item of a list, an event of a watch). Out flows an
+//! [`Object`], or an [`ObjectError`] that names the object as far as it could be read; one bad object never harms
+//! another.
 //!
-//! The way back gives the same JSON, with unknown fields and values, except that `null`, an empty optional list or map and an explicit
-//! zero where zero means absent are left out, and that the values of a Secret are redacted.
+//! The way back gives the same JSON, with unknown fields and values, except that `null`, an empty optional list or map
+//! and an explicit zero where zero means absent are left out, and that the values of a Secret are redacted.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -174,11 +175,20 @@ macro_rules! kinds {
 
 kinds! {
     /// A class of Gateways.
-    GatewayClass, Cluster, [("gateway.networking.k8s.io/v1", "GatewayClass"), ("gateway.networking.k8s.io/v1beta1", "GatewayClass")];
+    GatewayClass, Cluster, [
+        ("gateway.networking.k8s.io/v1", "GatewayClass"),
+        ("gateway.networking.k8s.io/v1beta1", "GatewayClass")
+    ];
     /// A Gateway.
-    Gateway, Namespaced, [("gateway.networking.k8s.io/v1", "Gateway"), ("gateway.networking.k8s.io/v1beta1", "Gateway")];
+    Gateway, Namespaced, [
+        ("gateway.networking.k8s.io/v1", "Gateway"),
+        ("gateway.networking.k8s.io/v1beta1", "Gateway")
+    ];
     /// A route for HTTP.
-    HttpRoute, Namespaced, [("gateway.networking.k8s.io/v1", "HTTPRoute"), ("gateway.networking.k8s.io/v1beta1", "HTTPRoute")];
+    HttpRoute, Namespaced, [
+        ("gateway.networking.k8s.io/v1", "HTTPRoute"),
+        ("gateway.networking.k8s.io/v1beta1", "HTTPRoute")
+    ];
     /// A route for gRPC.
     GrpcRoute, Namespaced, [("gateway.networking.k8s.io/v1", "GRPCRoute")];
     /// A route for TLS connections.
@@ -188,9 +198,15 @@ kinds! {
         ("gateway.networking.k8s.io/v1alpha2", "TLSRoute")
     ];
     /// A route for TCP connections.
-    TcpRoute, Namespaced, [("gateway.networking.k8s.io/v1", "TCPRoute"), ("gateway.networking.k8s.io/v1alpha2", "TCPRoute")];
+    TcpRoute, Namespaced, [
+        ("gateway.networking.k8s.io/v1", "TCPRoute"),
+        ("gateway.networking.k8s.io/v1alpha2", "TCPRoute")
+    ];
     /// A route for UDP datagrams.
-    UdpRoute, Namespaced, [("gateway.networking.k8s.io/v1", "UDPRoute"), ("gateway.networking.k8s.io/v1alpha2", "UDPRoute")];
+    UdpRoute, Namespaced, [
+        ("gateway.networking.k8s.io/v1", "UDPRoute"),
+        ("gateway.networking.k8s.io/v1alpha2", "UDPRoute")
+    ];
     /// Listeners for a Gateway.
     ListenerSet, Namespaced, [
         ("gateway.networking.k8s.io/v1", "ListenerSet"),
@@ -240,8 +256,8 @@ impl Object {
     /// Reads an object. A kind or version without a type here becomes [`Object::Unknown`].
     ///
     /// # Errors
-    /// If the value is not an object, has no `apiVersion`, `kind` or `metadata.name`, lacks a field without which its type makes no sense,
-    /// or has a value of the wrong JSON type in a known field.
+    /// If the value is not an object, has no `apiVersion`, `kind` or `metadata.name`, lacks a field without which its
+    /// type makes no sense, or has a value of the wrong JSON type in a known field.
     pub fn from_value(value: Value) -> Result<Self, ObjectError> {
         let Value::Object(fields) = &value else {
             return Err(ObjectError::new(
@@ -341,7 +357,8 @@ impl UnknownObject {
     }
 }
 
-/// By what an object is known: group, kind, namespace and name, ordered in this way. The version is no part of it. Cheap to clone.
+/// By what an object is known: group, kind, namespace and name, ordered in this way. The version is no part of it.
+/// Cheap to clone.
 #[derive(Clone, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub struct ObjectKey(Arc<KeyParts>);
 
@@ -440,8 +457,8 @@ impl fmt::Display for ObjectError {
 
 impl std::error::Error for ObjectError {}
 
-/// The objects of a list (`kind: List`, `kind: HTTPRouteList`), lists in lists included; any other value is its own only item. Items
-/// without `apiVersion` and `kind` get them from a typed list, as an API server leaves them out there.
+/// The objects of a list (`kind: List`, `kind: HTTPRouteList`), lists in lists included; any other value is its own
+/// only item. Items without `apiVersion` and `kind` get them from a typed list, as an API server leaves them out there.
 ///
 /// # Errors
 /// If `items` is not a list.
@@ -489,4 +506,181 @@ fn into_items(value: Value) -> Result<Listed, ObjectError> {
         }
     }
     Ok(Listed::Items(items))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use serde_json::json;
+
+    use super::*;
+
+    const GATEWAY: &str = "gateway.networking.k8s.io/v1";
+
+    fn route(spec: Value) -> Value {
+        json!({"apiVersion": GATEWAY, "kind": "HTTPRoute", "metadata": {"name": "my-route", "namespace": "infra"}, "spec": spec})
+    }
+
+    #[test]
+    fn an_error_names_object_and_field() {
+        for (value, expected) in [
+            (json!(null), "a Kubernetes object is a map of fields"),
+            (json!([]), "a Kubernetes object is a map of fields"),
+            (json!({}), "apiVersion: required, and a string"),
+            (json!({"apiVersion": 1, "kind": "Service"}), "Service : apiVersion: required, and a string"),
+            (json!({"apiVersion": "v1", "metadata": {"name": "a"}}), " a: kind: required, and a string"),
+            (json!({"apiVersion": "v1", "kind": "Service"}), "Service : metadata: required, but absent"),
+            (
+                json!({"apiVersion": "v1", "kind": "Service", "metadata": {}}),
+                "Service : metadata.name: required, but absent",
+            ),
+            (
+                json!({"apiVersion": "v1", "kind": "Service", "metadata": {"name": ""}}),
+                "Service : metadata.name: required",
+            ),
+            (
+                json!({"apiVersion": "v1", "kind": "Service", "metadata": "a"}),
+                "Service : metadata: expected an object, found the string 'a'",
+            ),
+            (json!({"apiVersion": "x/v1", "kind": "Other"}), "Other : metadata: required, but absent"),
+            (
+                json!({"apiVersion": "x/v1", "kind": "Other", "metadata": {"name": "a", "labels": {"b c": 1}}}),
+                "Other a: metadata.labels['b c']: expected a string, found the number 1",
+            ),
+            (route(json!({"rules": {}})), "HTTPRoute infra/my-route: spec.rules: expected a list, found an object"),
+            (
+                route(json!({"rules": [{}, {"backendRefs": [{"name": "a", "port": "80"}]}]})),
+                "HTTPRoute infra/my-route: spec.rules[1].backendRefs[0].port: expected an integer, found the string '80'",
+            ),
+            (
+                route(json!({"rules": [{"backendRefs": [{"port": 80}]}]})),
+                "HTTPRoute infra/my-route: spec.rules[0].backendRefs[0].name: required, but absent",
+            ),
+            (
+                route(json!({"rules": [{"backendRefs": [{"name": "a", "port": 4_000_000_000_u32}]}]})),
+                "HTTPRoute infra/my-route: spec.rules[0].backendRefs[0].port: the number 4000000000 does not fit into 32 bits",
+            ),
+            (
+                route(json!({"rules": [{"filters": [{"type": 1}]}]})),
+                "HTTPRoute infra/my-route: spec.rules[0].filters[0].type: expected a string, found the number 1",
+            ),
+        ] {
+            assert_eq!(Object::from_value(value.clone()).unwrap_err().to_string(), expected, "{value}");
+        }
+    }
+
+    #[test]
+    fn an_error_cannot_steer_a_terminal() {
+        let value = json!({"apiVersion": "v1", "kind": "Service\u{1b}[2J", "metadata": {"name": "a\nb", "labels": {"\u{202e}": "\u{7}"}}});
+        let object = Object::from_value(value).unwrap();
+        assert_eq!(object.key().to_string(), "Service\\u{1b}[2J a\\nb");
+        let value = json!({"apiVersion": "v1", "kind": "Service", "metadata": {"name": "a", "generation": "\u{1b}[2J", "labels": {}}});
+        let error = Object::from_value(value).unwrap_err().to_string();
+        assert_eq!(error, "Service a: metadata.generation: expected an integer, found the string '\\u{1b}[2J'");
+    }
+
+    #[test]
+    fn null_is_absent() {
+        let with = json!({
+            "apiVersion": GATEWAY, "kind": "HTTPRoute", "metadata": {"name": "a", "creationTimestamp": null, "labels": null},
+            "spec": {"parentRefs": null, "hostnames": null, "rules": [{"matches": null, "novelty": null, "timeouts": null}]}, "status": null,
+        });
+        let without =
+            json!({"apiVersion": GATEWAY, "kind": "HTTPRoute", "metadata": {"name": "a"}, "spec": {"rules": [{}]}});
+        assert_eq!(Object::from_value(with), Object::from_value(without.clone()));
+        assert_eq!(Object::from_value(without.clone()).unwrap().to_value(), without);
+        let slice = json!({"apiVersion": "discovery.k8s.io/v1", "kind": "EndpointSlice", "metadata": {"name": "a"}, "addressType": "IPv4",
+                           "endpoints": null, "ports": null});
+        assert!(matches!(Object::from_value(slice), Ok(Object::EndpointSlice(slice)) if slice.endpoints.is_empty()));
+    }
+
+    #[test]
+    fn an_empty_list_is_an_absent_one() {
+        let empty = Object::from_value(route(json!({"rules": [{"backendRefs": [], "filters": []}]}))).unwrap();
+        let absent = Object::from_value(route(json!({"rules": [{}]}))).unwrap();
+        assert_eq!(empty, absent);
+    }
+
+    #[test]
+    fn other_versions_and_kinds_are_kept_as_they_are() {
+        for (api_version, kind) in
+            [("gateway.networking.k8s.io/v2", "HTTPRoute"), ("apps/v1", "Deployment"), ("v1", "HTTPRoute")]
+        {
+            let value = json!({"apiVersion": api_version, "kind": kind, "metadata": {"name": "a", "namespace": "b"}, "x": null, "y": []});
+            let object = Object::from_value(value.clone()).unwrap();
+            assert!(matches!(object, Object::Unknown(_)));
+            assert_eq!((object.api_version(), object.kind(), object.scope()), (api_version, kind, None));
+            assert_eq!(
+                object.key(),
+                ObjectKey::new(api_version.split_once('/').map_or("", |(group, _)| group), kind, "b", "a")
+            );
+            assert_eq!(object.to_value(), value);
+        }
+    }
+
+    #[test]
+    fn versions_of_one_object_have_one_key() {
+        let key = |api_version: &str, kind: &str| {
+            let value = json!({"apiVersion": api_version, "kind": kind, "metadata": {"name": "a", "namespace": "b"}, "spec": {"gatewayClassName": "c", "controllerName": "d"}});
+            Object::from_value(value).unwrap().key()
+        };
+        let beta = "gateway.networking.k8s.io/v1beta1";
+        assert_eq!(key(GATEWAY, "Gateway"), key(beta, "Gateway"));
+        assert_eq!(key(GATEWAY, "Gateway").to_string(), "Gateway b/a");
+        assert_eq!(key(beta, "ReferenceGrant").group(), "gateway.networking.k8s.io");
+        assert_eq!(key(GATEWAY, "GatewayClass").to_string(), "GatewayClass a", "cluster scoped");
+        assert_eq!(key("v1", "Service").group(), "");
+        assert_eq!(key("v1", "Service"), ObjectKey::new("", "Service", "b", "a"));
+    }
+
+    #[test]
+    fn keys_are_ordered_by_group_kind_namespace_and_name() {
+        let sorted = [
+            ("", "Service", "b", "b"),
+            ("a", "A", "z", "z"),
+            ("a", "B", "", "z"),
+            ("a", "B", "a", "a"),
+            ("a", "B", "a", "b"),
+            ("b", "A", "", ""),
+        ];
+        let keys: BTreeSet<_> = sorted
+            .iter()
+            .rev()
+            .map(|(group, kind, namespace, name)| ObjectKey::new(group, kind, namespace, name))
+            .collect();
+        let keys: Vec<_> = keys.iter().map(|key| (key.group(), key.kind(), key.namespace(), key.name())).collect();
+        assert_eq!(keys, sorted);
+    }
+
+    #[test]
+    fn lists_are_flattened() {
+        let route = |name: &str| json!({"apiVersion": GATEWAY, "kind": "HTTPRoute", "metadata": {"name": name}});
+        for (value, expected) in [
+            (route("a"), vec![route("a")]),
+            (
+                json!({"apiVersion": "v1", "kind": "List", "items": [route("a"), route("b")]}),
+                vec![route("a"), route("b")],
+            ),
+            (json!({"apiVersion": "v1", "kind": "List", "items": null}), vec![]),
+            (json!({"apiVersion": "v1", "kind": "List"}), vec![]),
+            (
+                json!({"apiVersion": GATEWAY, "kind": "HTTPRouteList", "metadata": {"resourceVersion": "1"}, "items": [{"metadata": {"name": "a"}}, route("b")]}),
+                vec![route("a"), route("b")],
+            ),
+            (
+                json!({"kind": "List", "items": [{"kind": "List", "items": [route("a")]}, route("b"), {"kind": "List", "items": [1]}]}),
+                vec![route("a"), route("b"), json!(1)],
+            ),
+            (
+                json!({"apiVersion": "x/v1", "kind": "AllowList", "metadata": {"name": "a"}}),
+                vec![json!({"apiVersion": "x/v1", "kind": "AllowList", "metadata": {"name": "a"}})],
+            ),
+            (json!("text"), vec![json!("text")]),
+        ] {
+            assert_eq!(flatten_list(value.clone()), Ok(expected), "{value}");
+        }
+        let error = flatten_list(json!({"apiVersion": "v1", "kind": "List", "items": {}})).unwrap_err();
+        assert_eq!(error.to_string(), "List : items: expected a list of objects");
+    }
 }

@@ -1,5 +1,5 @@
-//! ReferenceGrant (`gateway.networking.k8s.io/v1`, stored and also served as `v1beta1`): consent of a namespace to be referred to from
-//! others.
+//! ReferenceGrant (`gateway.networking.k8s.io/v1`, stored and also served as `v1beta1`): consent of a namespace to be
+//! referred to from others.
 
 use serde::{Deserialize, Serialize};
 

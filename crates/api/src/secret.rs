@@ -1,10 +1,11 @@
-//! Secret (core `v1`). Its values are zeroed when they go, and are never printed or serialised: a Secret is the one kind that does not
-//! find its way back to JSON.
+//! Secret (core `v1`). Its values are zeroed when they go, and are never printed or serialised: a Secret is the one
+//! kind that does not find its way back to JSON.
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::marker::PhantomData;
 
-use serde::de::{Deserializer, Error as _, Visitor};
+use serde::de::{Deserializer, Error as _, MapAccess, Visitor};
 use serde::ser::SerializeMap;
 use serde::{Deserialize, Serialize, Serializer};
 use zeroize::Zeroize;
@@ -60,9 +61,9 @@ struct SecretFields {
     kind: KindName,
     metadata: ObjectMeta,
     r#type: Option<String>,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "silent_map")]
     data: BTreeMap<String, Base64Value>,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "silent_map")]
     string_data: BTreeMap<String, PlainValue>,
     immutable: Option<bool>,
 }
@@ -129,6 +130,15 @@ impl<'de> Deserialize<'de> for PlainValue {
     }
 }
 
+/// Methods of a visitor that refuse a value without repeating it.
+macro_rules! refuse_silently {
+    ($($method:ident($found:ty) $message:literal;)+) => {$(
+        fn $method<E: serde::de::Error>(self, _: $found) -> Result<Self::Value, E> {
+            Err(E::custom($message))
+        }
+    )+};
+}
+
 /// Reads a string and does not repeat in its error what else it found.
 struct SilentString;
 
@@ -147,25 +157,49 @@ impl Visitor<'_> for SilentString {
         Ok(text)
     }
 
-    fn visit_bool<E: serde::de::Error>(self, _: bool) -> Result<String, E> {
-        Err(E::custom("expected a string, found a boolean: put it into quotes"))
-    }
-
-    fn visit_i64<E: serde::de::Error>(self, _: i64) -> Result<String, E> {
-        Err(E::custom("expected a string, found a number: put it into quotes"))
-    }
-
-    fn visit_u64<E: serde::de::Error>(self, _: u64) -> Result<String, E> {
-        self.visit_i64(0)
-    }
-
-    fn visit_f64<E: serde::de::Error>(self, _: f64) -> Result<String, E> {
-        self.visit_i64(0)
+    refuse_silently! {
+        visit_bool(bool) "expected a string, found a boolean: put it into quotes";
+        visit_i64(i64) "expected a string, found a number: put it into quotes";
+        visit_u64(u64) "expected a string, found a number: put it into quotes";
+        visit_f64(f64) "expected a string, found a number: put it into quotes";
     }
 }
 
-/// RFC 4648 section 4 with padding, as an API server reads it: line breaks are skipped, anything else outside of the alphabet is refused.
-/// What was decoded before an error is zeroed.
+/// Reads named values, as silently.
+fn silent_map<'de, D: Deserializer<'de>, T: Deserialize<'de>>(
+    deserializer: D,
+) -> Result<BTreeMap<String, T>, D::Error> {
+    deserializer.deserialize_map(SilentMap(PhantomData))
+}
+
+struct SilentMap<T>(PhantomData<T>);
+
+impl<'de, T: Deserialize<'de>> Visitor<'de> for SilentMap<T> {
+    type Value = BTreeMap<String, T>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a map of strings")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut access: A) -> Result<Self::Value, A::Error> {
+        let mut values = BTreeMap::new();
+        while let Some((name, value)) = access.next_entry()? {
+            values.insert(name, value);
+        }
+        Ok(values)
+    }
+
+    refuse_silently! {
+        visit_str(&str) "expected a map of strings, found a string";
+        visit_bool(bool) "expected a map of strings, found a boolean";
+        visit_i64(i64) "expected a map of strings, found a number";
+        visit_u64(u64) "expected a map of strings, found a number";
+        visit_f64(f64) "expected a map of strings, found a number";
+    }
+}
+
+/// RFC 4648 section 4 with padding, as an API server reads it: line breaks are skipped, anything else outside of the
+/// alphabet is refused. What was decoded before an error is zeroed.
 pub(crate) fn decode_base64(text: &[u8]) -> Option<Vec<u8>> {
     let mut bytes = Vec::with_capacity(text.len() / 4 * 3 + 3);
     if decode_base64_into(text, &mut bytes).is_none() {
@@ -211,4 +245,112 @@ fn base64_digit(byte: u8) -> Option<u32> {
         _ => return None,
     };
     Some(u32::from(digit))
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use serde_json::{Value, json};
+
+    use super::*;
+    use crate::object::Object;
+
+    fn read(fields: Value) -> Result<Object, String> {
+        let mut value = json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "s", "namespace": "a"}});
+        value.as_object_mut().unwrap().extend(fields.as_object().unwrap().clone());
+        Object::from_value(value).map_err(|error| error.to_string())
+    }
+
+    fn data(fields: Value) -> Vec<(String, String)> {
+        let Ok(Object::Secret(secret)) = read(fields) else { panic!("not read as a Secret") };
+        let text = |value: &SecretValue| String::from_utf8(value.expose().to_vec()).unwrap();
+        secret.data.iter().map(|(name, value)| (name.clone(), text(value))).collect()
+    }
+
+    #[test]
+    fn plain_values_override_encoded_ones() {
+        let fields = json!({"type": TLS_TYPE, "data": {"a": "QUFB", "b": "QkJC", "empty": ""}, "stringData": {"b": "plain", "c": "new"}});
+        let expected = [("a", "AAA"), ("b", "plain"), ("c", "new"), ("empty", "")];
+        assert_eq!(data(fields), expected.map(|(name, text)| (name.to_owned(), text.to_owned())));
+        assert_eq!(data(json!({"data": null, "stringData": null})), []);
+    }
+
+    #[test]
+    fn no_value_is_ever_shown() {
+        let copy = json!({"kubectl.kubernetes.io/last-applied-configuration": "{\"stringData\":{\"key\":\"hunter2\"}}", "other": "kept"});
+        let metadata = json!({"name": "s", "namespace": "a", "annotations": copy});
+        let object = read(json!({
+            "metadata": metadata, "data": {"key": "aHVudGVyMg=="}, "stringData": {"plain": "hunter2"}, "stringdata": {"misspelt": "hunter2"},
+        }))
+        .unwrap();
+        let shown = [format!("{object:?}"), format!("{object:#?}"), object.to_value().to_string()];
+        for text in &shown {
+            assert!(!text.contains("hunter2") && !text.contains("aHVudGVyMg"), "{text}");
+            assert!(text.contains("redacted") && text.contains("kept"), "{text}");
+        }
+    }
+
+    #[test]
+    fn no_error_repeats_a_value() {
+        for (fields, expected) in [
+            (json!({"data": {"key": "hunter2!"}}), "Secret a/s: data.key: not base64"),
+            (json!({"data": {"key": 1234567}}), "Secret a/s: data.key: expected a string, found a number"),
+            (json!({"data": {"key": -1234567}}), "Secret a/s: data.key: expected a string, found a number"),
+            (json!({"data": {"key": 1234567.5}}), "Secret a/s: data.key: expected a string, found a number"),
+            (json!({"stringData": {"key": true}}), "Secret a/s: stringData.key: expected a string, found a boolean"),
+            (
+                json!({"stringData": {"key": ["hunter2"]}}),
+                "Secret a/s: stringData.key: expected a string, found a list",
+            ),
+            (
+                json!({"stringData": {"key": {"hunter2": "hunter2"}}}),
+                "Secret a/s: stringData.key: expected a string, found an object",
+            ),
+            (json!({"stringData": "hunter2"}), "Secret a/s: stringData: expected a map of strings"),
+            (json!({"data": ["hunter2"]}), "Secret a/s: data: expected a map of strings"),
+            (json!({"data": "hunter2"}), "Secret a/s: data: expected a map of strings"),
+            (json!({"data": 1234567}), "Secret a/s: data: expected a map of strings"),
+        ] {
+            let error = read(fields).unwrap_err();
+            assert!(error.starts_with(expected), "{error}");
+            assert!(!error.contains("hunter2") && !error.contains("1234567"), "{error}");
+        }
+    }
+
+    #[test]
+    fn base64_is_that_of_rfc_4648_with_padding() {
+        for (text, expected) in [
+            ("", ""),
+            ("Zg==", "f"),
+            ("Zm8=", "fo"),
+            ("Zm9v", "foo"),
+            ("Zm9vYg==", "foob"),
+            ("Zm9vYmE=", "fooba"),
+            ("Zm9vYmFy", "foobar"),
+            ("Zm9v\r\nYmFy\n", "foobar"),
+        ] {
+            assert_eq!(decode_base64(text.as_bytes()).as_deref(), Some(expected.as_bytes()), "{text}");
+        }
+        for text in
+            ["Z", "Zg", "Zg=", "Zg===", "Zm8", "Zm9v=", "=", "====", "Zg==Zg==", "Zm 8=", "Zm-_", "Z\0==", "Zé=="]
+        {
+            assert_eq!(decode_base64(text.as_bytes()), None, "{text}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn base64_gives_back_what_was_encoded(bytes in prop::collection::vec(any::<u8>(), 0..64)) {
+            const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+            let mut text = String::new();
+            for chunk in bytes.chunks(3) {
+                let bits = chunk.iter().chain(&[0, 0]).take(3).fold(0_usize, |bits, byte| bits << 8 | usize::from(*byte));
+                for place in 0..4 {
+                    let digit = char::from(ALPHABET[bits >> (18 - 6 * place) & 63]);
+                    text.push(if place <= chunk.len() { digit } else { '=' });
+                }
+            }
+            prop_assert_eq!(decode_base64(text.as_bytes()), Some(bytes));
+        }
+    }
 }

@@ -1,4 +1,5 @@
-//! What several kinds share: references, hostnames, durations, filters and status of routes and policies. Each concept stands here once.
+//! What several kinds share: references, hostnames, durations, filters and status of routes and policies. Each concept
+//! stands here once.
 
 use std::net::Ipv4Addr;
 use std::num::NonZeroU32;
@@ -11,7 +12,8 @@ use crate::extra::Extra;
 use crate::meta::Condition;
 use crate::text::{text_enum, text_type};
 
-/// What a route attaches to, or a policy's ancestor. Its identity is group, kind, namespace, name, sectionName and port.
+/// What a route attaches to, or a policy's ancestor. Its identity is group, kind, namespace, name, sectionName and
+/// port.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct ParentReference {
@@ -135,7 +137,8 @@ impl BackendRef {
     }
 }
 
-/// The fields of a [`BackendRef`] side by side: reading them so keeps the place of an error, which nested flattening would lose.
+/// The fields of a [`BackendRef`] side by side: reading them so keeps the place of an error, which nested flattening
+/// would lose.
 #[derive(Deserialize)]
 struct PlainBackendRefFields {
     group: Option<String>,
@@ -386,7 +389,8 @@ text_type! {
 pub enum HostnamePattern {
     /// This host alone.
     Exact(String),
-    /// Every host with one or more labels before this suffix, which is kept without `*.`: `*.example.com` has `example.com`.
+    /// Every host with one or more labels before this suffix, which is kept without `*.`: `*.example.com` has
+    /// `example.com`.
     Wildcard(String),
 }
 
@@ -408,7 +412,8 @@ pub enum HostnameError {
 }
 
 impl Hostname {
-    /// The host name in matchable form: RFC 1123, at most 253 bytes, not an IP address, lower case, `*` as the first label alone.
+    /// The host name in matchable form: RFC 1123, at most 253 bytes, not an IP address, lower case, `*` as the first
+    /// label alone.
     pub fn parse(&self) -> Result<HostnamePattern, HostnameError> {
         let text = self.as_str();
         if text.is_empty() || text.len() > 253 {
@@ -445,13 +450,14 @@ text_type! {
 /// Why a text is not a duration.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
 #[error(
-    "a duration is 1 to 4 numbers of at most 5 digits, each with one of the units h, m, s, ms, as in '1h30m', '500ms' or '0s' (GEP-2257)"
+    "a duration is 1 to 4 numbers of at most 5 digits, each with one of the units h, m, s, ms, \
+     as in '1h30m', '500ms' or '0s' (GEP-2257)"
 )]
 pub struct DurationError;
 
 impl GatewayDuration {
-    /// The duration: one to four numbers of one to five digits with the units `h`, `m`, `s` or `ms`, in any order and added up, as the
-    /// pattern `^([0-9]{1,5}(h|m|s|ms)){1,4}$` of GEP-2257 has it. The longest is 399,996 hours.
+    /// The duration: one to four numbers of one to five digits with the units `h`, `m`, `s` or `ms`, in any order and
+    /// added up, as the pattern `^([0-9]{1,5}(h|m|s|ms)){1,4}$` of GEP-2257 has it. The longest is 399,996 hours.
     pub fn parse(&self) -> Result<Duration, DurationError> {
         let mut rest = self.as_str();
         let mut total = Duration::ZERO;
@@ -644,13 +650,13 @@ pub struct GrpcAuthConfig {
 #[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct HttpAuthConfig {
-    /// Prefix for the path of the request.
+    /// Put before the path of the request.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub path: Option<String>,
-    /// Request headers that are sent along beside the ones that always are.
+    /// Request headers that are sent along beside Host, method, path, Content-Length and Authorization.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub allowed_headers: Vec<String>,
-    /// Headers of the answer that go on to the backend; empty means all.
+    /// Headers of the answer that are copied into the request; empty means all but Host.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub allowed_response_headers: Vec<String>,
     /// Fields that these types do not know.
@@ -662,7 +668,7 @@ pub struct HttpAuthConfig {
 #[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct ForwardBodyConfig {
-    /// In bytes; the request is refused or its body cut above it, as the specification says.
+    /// In bytes; 0 sends no body along.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub max_size: Option<i32>,
     /// Fields that these types do not know.
@@ -751,4 +757,140 @@ pub struct SessionHeader {
 
 pub(crate) fn is_zero(number: &i32) -> bool {
     *number == 0
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn durations_are_those_of_gep_2257() {
+        let milliseconds = |text: &str| GatewayDuration::from(text).parse().map(|duration| duration.as_millis());
+        for (text, expected) in [
+            ("0s", 0),
+            ("0h0m0s0ms", 0),
+            ("500ms", 500),
+            ("1s", 1_000),
+            ("10s", 10_000),
+            ("1h30m", 5_400_000),
+            ("1h1m1s1ms", 3_661_001),
+            ("1s1s1s1s", 4_000),
+            ("5m1h", 3_900_000),
+            ("00007s", 7_000),
+            ("99999h99999h99999h99999h", 399_996 * 3_600_000),
+        ] {
+            assert_eq!(milliseconds(text), Ok(expected), "{text}");
+        }
+        for text in [
+            "",
+            "0",
+            "s",
+            "1",
+            "1.5s",
+            "-1s",
+            "+1s",
+            " 1s",
+            "1s ",
+            "1 s",
+            "1S",
+            "1d",
+            "1us",
+            "1ns",
+            "100000s",
+            "1h1m1s1ms1s",
+            "1h2",
+            "1hm",
+            "ms",
+            "１s",
+            "1mss",
+        ] {
+            assert_eq!(milliseconds(text), Err(DurationError), "{text}");
+        }
+    }
+
+    #[test]
+    fn hostnames_are_dns_names_with_at_most_one_wildcard_at_the_front() {
+        let long = format!("{}.example", "a".repeat(63));
+        for (text, expected) in [
+            ("example.com", HostnamePattern::Exact("example.com".into())),
+            ("EXAMPLE.com", HostnamePattern::Exact("example.com".into())),
+            ("*.example.com", HostnamePattern::Wildcard("example.com".into())),
+            ("*.com", HostnamePattern::Wildcard("com".into())),
+            ("localhost", HostnamePattern::Exact("localhost".into())),
+            ("1.2.3.example", HostnamePattern::Exact("1.2.3.example".into())),
+            ("xn--bcher-kva.example", HostnamePattern::Exact("xn--bcher-kva.example".into())),
+            (&long, HostnamePattern::Exact(long.clone())),
+        ] {
+            assert_eq!(Hostname::from(text).parse(), Ok(expected), "{text}");
+        }
+        let long_label = format!("{}.example", "a".repeat(64));
+        let long_name = ["abcdefg"; 32].join(".");
+        for (text, expected) in [
+            ("", HostnameError::Length),
+            (&long_name, HostnameError::Length),
+            (&long_label, HostnameError::Label),
+            ("*.", HostnameError::Label),
+            (".example.com", HostnameError::Label),
+            ("example.com.", HostnameError::Label),
+            ("a..b", HostnameError::Label),
+            ("-a.b", HostnameError::Label),
+            ("a-.b", HostnameError::Label),
+            ("*", HostnameError::Character),
+            ("*.*.example.com", HostnameError::Character),
+            ("a.*.example.com", HostnameError::Character),
+            ("*a.example.com", HostnameError::Character),
+            ("a_b.example.com", HostnameError::Character),
+            ("example.com:80", HostnameError::Character),
+            ("bücher.example", HostnameError::Character),
+            ("[::1]", HostnameError::Character),
+            ("127.0.0.1", HostnameError::IpAddress),
+            ("*.127.0.0.1", HostnameError::IpAddress),
+        ] {
+            assert_eq!(Hostname::from(text).parse(), Err(expected), "{text}");
+        }
+    }
+
+    #[test]
+    fn fractions_are_shares() {
+        let parse = |numerator, denominator| {
+            let ratio = Fraction { numerator, denominator, extra: Extra::default() }.parse()?;
+            Ok((ratio.numerator, ratio.denominator.get()))
+        };
+        for (numerator, denominator, expected) in [
+            (0, None, Ok((0, 100))),
+            (50, None, Ok((50, 100))),
+            (100, None, Ok((100, 100))),
+            (1, Some(3), Ok((1, 3))),
+            (i32::MAX, Some(i32::MAX), Ok((2_147_483_647, 2_147_483_647))),
+            (101, None, Err(FractionError)),
+            (2, Some(1), Err(FractionError)),
+            (0, Some(0), Err(FractionError)),
+            (0, Some(-1), Err(FractionError)),
+            (-1, Some(1), Err(FractionError)),
+        ] {
+            assert_eq!(parse(numerator, denominator), expected, "{numerator}/{denominator:?}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn a_duration_is_the_sum_of_its_parts(parts in prop::collection::vec((0..100_000_u64, 0..4_usize), 1..=4)) {
+            const UNITS: [(&str, u64); 4] = [("h", 3_600_000), ("m", 60_000), ("s", 1_000), ("ms", 1)];
+            let text: String = parts.iter().map(|(number, unit)| format!("{number}{}", UNITS[*unit].0)).collect();
+            let sum = parts.iter().map(|(number, unit)| number * UNITS[*unit].1).sum();
+            prop_assert_eq!(GatewayDuration(text).parse(), Ok(Duration::from_millis(sum)));
+        }
+
+        #[test]
+        fn any_text_is_parsed_or_refused(text in ".*", near in "[0-9hms]{0,12}", host in "[a-zA-Z0-9.*-]{0,20}") {
+            for text in [text, near, host] {
+                let _ = GatewayDuration(text.clone()).parse();
+                if let Ok(HostnamePattern::Exact(name) | HostnamePattern::Wildcard(name)) = Hostname(text.clone()).parse() {
+                    prop_assert_eq!(name, text.to_ascii_lowercase().trim_start_matches("*.").to_owned());
+                }
+            }
+        }
+    }
 }

@@ -46,7 +46,7 @@ pub struct TelemetryPolicySpec {
 #[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct TracingConfig {
-    /// Whether there are any.
+    /// Default ImplementationDefault.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub mode: Option<TelemetryMode>,
     /// Where they go.
@@ -55,7 +55,7 @@ pub struct TracingConfig {
     /// Share of requests that are traced.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub sampling_rate: Option<Fraction>,
-    /// What the decision of the caller counts.
+    /// Whether the caller's decision about a trace counts.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub parent_based_sampling: Option<ParentBasedSampling>,
     /// Name of the service in spans.
@@ -98,11 +98,11 @@ pub struct TracingProvider {
     pub extra: Extra,
 }
 
-/// What the decision of the caller counts.
+/// Whether the caller's decision about a trace counts.
 #[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct ParentBasedSampling {
-    /// Whether it counts.
+    /// Default ImplementationDefault.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub mode: Option<TelemetryMode>,
     /// Share of those requests whose caller decided for a trace.

@@ -1,9 +1,10 @@
-//! Enumerations and texts of the API, which keep what they do not know: a value from a later release must not make an object unreadable.
+//! Enumerations and texts of the API, which keep what they do not know: a value from a later release must not make an
+//! object unreadable.
 
 use std::fmt::{self, Write as _};
 
-/// An enumeration of texts with a variant for every other text, which is `Unknown` unless `else` names it. Each variant names its text;
-/// reading never fails for a text, writing gives the same text back.
+/// An enumeration of texts with a variant for every other text, which is `Unknown` unless `else` names it. Each variant
+/// names its text; reading never fails for a text, writing gives the same text back.
 macro_rules! text_enum {
     (
         $(#[$meta:meta])*
@@ -114,8 +115,9 @@ impl<T> serde::de::Visitor<'_> for TextVisitor<T> {
     }
 }
 
-/// A text from an object or a request, written so that it can neither steer a terminal nor break a line: control, format and line
-/// separator characters are escaped, and what is longer than 512 characters is cut, with `…` at its end.
+/// A text from an object or a request, written so that it can neither steer a terminal nor break a line: control,
+/// format and line separator characters are escaped, and what is longer than 512 characters is cut, with `…` at its
+/// end.
 #[derive(Clone, Copy, Debug)]
 pub struct Foreign<'a>(pub &'a str);
 
@@ -129,10 +131,12 @@ impl fmt::Display for Foreign<'_> {
             if index == Self::LONGEST {
                 return f.write_char('…');
             }
-            if is_harmless(character) {
-                f.write_char(character)?;
-            } else {
-                write!(f, "{}", character.escape_unicode())?;
+            match character {
+                '\n' => f.write_str("\\n")?,
+                '\r' => f.write_str("\\r")?,
+                '\t' => f.write_str("\\t")?,
+                _ if is_harmless(character) => f.write_char(character)?,
+                _ => write!(f, "{}", character.escape_unicode())?,
             }
         }
         Ok(())
@@ -141,6 +145,39 @@ impl fmt::Display for Foreign<'_> {
 
 /// Neither a control character (C0, DEL, C1) nor one that reorders, joins or hides its neighbours.
 pub(crate) fn is_harmless(character: char) -> bool {
-    !character.is_control()
-        && !matches!(character, '\u{ad}' | '\u{61c}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}' | '\u{fff9}'..='\u{fffb}' | '\u{e0000}'..='\u{e007f}')
+    match character {
+        '\u{ad}' | '\u{61c}' | '\u{180e}' | '\u{feff}' => false,
+        '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' => false,
+        '\u{fff9}'..='\u{fffb}' | '\u{e0000}'..='\u{e007f}' => false,
+        _ => !character.is_control(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use crate::http_route::{HttpMethodWithWildcard, PathMatchType};
+    use crate::meta::ConditionStatus;
+
+    #[test]
+    fn known_and_unknown_texts() {
+        assert_eq!(PathMatchType::from("PathPrefix"), PathMatchType::PathPrefix);
+        assert_eq!(PathMatchType::from("pathprefix"), PathMatchType::Unknown("pathprefix".into()));
+        assert_eq!(PathMatchType::KNOWN, ["Exact", "PathPrefix", "RegularExpression"]);
+        assert_eq!(HttpMethodWithWildcard::Any.as_str(), "*");
+        assert_eq!(ConditionStatus::from("Unknown"), ConditionStatus::Unknown);
+        assert_eq!(ConditionStatus::from("Maybe"), ConditionStatus::Other("Maybe".into()));
+        assert!(PathMatchType::Exact < PathMatchType::Unknown("A".into()));
+    }
+
+    proptest! {
+        #[test]
+        fn every_text_is_kept(text in ".*") {
+            let value = PathMatchType::from(text.as_str());
+            prop_assert_eq!(value.as_str(), &text);
+            prop_assert_eq!(serde_json::to_value(&value).unwrap(), text);
+            prop_assert!(!value.to_string().chars().any(char::is_control));
+        }
+    }
 }

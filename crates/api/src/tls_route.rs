@@ -1,4 +1,5 @@
-//! TLSRoute (`gateway.networking.k8s.io/v1`, also served as `v1alpha2` and `v1alpha3`): where TLS connections go, by server name.
+//! TLSRoute (`gateway.networking.k8s.io/v1`, also served as `v1alpha2` and `v1alpha3`): where TLS connections go, by
+//! server name.
 
 use serde::{Deserialize, Serialize};
 
