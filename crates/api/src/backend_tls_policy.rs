@@ -163,12 +163,28 @@ pub struct PolicyTargetReferenceV1Alpha2 {
 pub struct BackendTlsPolicyConfigV1Alpha2 {
     /// ConfigMaps with CA certificates. Not together with `wellKnownCACerts`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub ca_cert_refs: Vec<LocalObjectReference>,
+    pub ca_cert_refs: Vec<CaCertReferenceV1Alpha2>,
     /// CA certificates that the implementation brings.
     #[serde(rename = "wellKnownCACerts", skip_serializing_if = "Option::is_none")]
     pub well_known_ca_certs: Option<WellKnownCaCertificatesType>,
     /// The server name that is sent, and the name in the certificate.
     pub hostname: Hostname,
+    /// Fields that these types do not know.
+    #[serde(flatten)]
+    pub extra: Extra,
+}
+
+/// CA certificates of the same namespace. The CRD of release 1.0 wants a group, but manifests without one are about.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct CaCertReferenceV1Alpha2 {
+    /// API group; empty or absent is the core group.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub group: Option<String>,
+    /// Kind.
+    pub kind: String,
+    /// Name.
+    pub name: String,
     /// Fields that these types do not know.
     #[serde(flatten)]
     pub extra: Extra,

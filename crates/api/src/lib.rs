@@ -1,14 +1,19 @@
-//! The types of Kubernetes and the Gateway API (v1.7.0, standard and experimental), and the validation that an API server would do.
+//! The types of Kubernetes and the Gateway API (v1.7.0, standard and experimental), and the validation that an API
+//! server would do.
 //!
-//! In flow YAML and JSON; out flow typed objects, which keep every field and every value that they do not know, or errors that name the
-//! object and the field. One type per concept: all kinds share [`shared::ParentReference`], [`meta::Condition`] and their like.
+//! In flow YAML and JSON; out flow typed objects, which keep every field and every value that they do not know, or
+//! errors that name the object and the field. One type per concept: all kinds share [`shared::ParentReference`],
+//! [`meta::Condition`] and their like.
 
 mod decode;
 mod extra;
 pub mod object;
 mod text;
 
+pub mod diagnostic;
+pub mod manifest;
 pub mod meta;
+pub mod schema;
 pub mod shared;
 
 pub mod backend;

@@ -406,10 +406,13 @@ impl ObjectKey {
     }
 }
 
-/// `HTTPRoute infra/my-route`, `GatewayClass portcullis`.
+/// `HTTPRoute infra/my-route`, `GatewayClass portcullis`; parts that could not be read are left out.
 impl fmt::Display for ObjectKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} ", Foreign(self.kind()))?;
+        write!(f, "{}", Foreign(self.kind()))?;
+        if !self.kind().is_empty() && !(self.namespace().is_empty() && self.name().is_empty()) {
+            f.write_str(" ")?;
+        }
         if !self.namespace().is_empty() {
             write!(f, "{}/", Foreign(self.namespace()))?;
         }
@@ -444,9 +447,9 @@ impl ObjectError {
 
 impl fmt::Display for ObjectError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let known = [self.key.kind(), self.key.namespace(), self.key.name()].iter().any(|part| !part.is_empty());
-        if known {
-            write!(f, "{}: ", self.key)?;
+        let object = self.key.to_string();
+        if !object.is_empty() {
+            write!(f, "{object}: ")?;
         }
         if !self.field.is_empty() {
             write!(f, "{}: ", Foreign(&self.field))?;
@@ -528,22 +531,22 @@ mod tests {
             (json!(null), "a Kubernetes object is a map of fields"),
             (json!([]), "a Kubernetes object is a map of fields"),
             (json!({}), "apiVersion: required, and a string"),
-            (json!({"apiVersion": 1, "kind": "Service"}), "Service : apiVersion: required, and a string"),
-            (json!({"apiVersion": "v1", "metadata": {"name": "a"}}), " a: kind: required, and a string"),
-            (json!({"apiVersion": "v1", "kind": "Service"}), "Service : metadata: required, but absent"),
+            (json!({"apiVersion": 1, "kind": "Service"}), "Service: apiVersion: required, and a string"),
+            (json!({"apiVersion": "v1", "metadata": {"name": "a"}}), "a: kind: required, and a string"),
+            (json!({"apiVersion": "v1", "kind": "Service"}), "Service: metadata: required, but absent"),
             (
                 json!({"apiVersion": "v1", "kind": "Service", "metadata": {}}),
-                "Service : metadata.name: required, but absent",
+                "Service: metadata.name: required, but absent",
             ),
             (
                 json!({"apiVersion": "v1", "kind": "Service", "metadata": {"name": ""}}),
-                "Service : metadata.name: required",
+                "Service: metadata.name: required",
             ),
             (
                 json!({"apiVersion": "v1", "kind": "Service", "metadata": "a"}),
-                "Service : metadata: expected an object, found the string 'a'",
+                "Service: metadata: expected an object, found the string 'a'",
             ),
-            (json!({"apiVersion": "x/v1", "kind": "Other"}), "Other : metadata: required, but absent"),
+            (json!({"apiVersion": "x/v1", "kind": "Other"}), "Other: metadata: required, but absent"),
             (
                 json!({"apiVersion": "x/v1", "kind": "Other", "metadata": {"name": "a", "labels": {"b c": 1}}}),
                 "Other a: metadata.labels['b c']: expected a string, found the number 1",
@@ -681,6 +684,6 @@ mod tests {
             assert_eq!(flatten_list(value.clone()), Ok(expected), "{value}");
         }
         let error = flatten_list(json!({"apiVersion": "v1", "kind": "List", "items": {}})).unwrap_err();
-        assert_eq!(error.to_string(), "List : items: expected a list of objects");
+        assert_eq!(error.to_string(), "List: items: expected a list of objects");
     }
 }
