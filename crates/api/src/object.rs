@@ -410,7 +410,8 @@ impl ObjectKey {
 impl fmt::Display for ObjectKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}", Foreign(self.kind()))?;
-        if !self.kind().is_empty() && !(self.namespace().is_empty() && self.name().is_empty()) {
+        let placed = !self.namespace().is_empty() || !self.name().is_empty();
+        if placed && !self.kind().is_empty() {
             f.write_str(" ")?;
         }
         if !self.namespace().is_empty() {
