@@ -149,7 +149,9 @@ mod tests {
         names.dedup();
         assert_eq!(names.len(), count);
         for refusal in Refusal::ALL {
-            assert!(refusal.as_str().bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_'));
+            assert!(
+                refusal.as_str().bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_')
+            );
             assert!(refusal.status().is_client_error() || refusal.status().is_server_error());
         }
     }
