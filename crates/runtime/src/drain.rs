@@ -7,6 +7,23 @@
 //! clones it for its connections: clones share counters and waiters with their worker only, so that opening and closing
 //! connections never touches another worker's cache lines. A [`Drain::child`] drains alone (one Gateway) or with its parent
 //! (the process), and what it has open counts for both.
+//!
+//! ```
+//! use std::time::Duration;
+//! use portcullis_runtime::drain::{Drain, Kind};
+//!
+//! # tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(async {
+//! let drain = Drain::new();
+//! let watch = drain.watch();
+//! let guard = watch.guard(Kind::Connection);
+//!
+//! drain.begin(Duration::from_secs(25));
+//! watch.draining().await;
+//! drop(guard);
+//! assert!(drain.finished().await.is_clean());
+//! # });
+//! # Ok::<(), std::io::Error>(())
+//! ```
 
 use std::fmt;
 use std::future::Future;

@@ -1,4 +1,5 @@
 //! The text of a scrape, read back by a strict parser, and totals that must be exact.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "helpers of tests fail as tests do")]
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicBool, Ordering};

@@ -1,4 +1,5 @@
 //! Real signals to this process; alone in its binary, because signals are for the whole process.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "helpers of tests fail as tests do")]
 
 use std::process::Command;
 use std::time::Duration;

@@ -3,6 +3,17 @@
 //! In flow records, each prepared by a worker in a buffer of its own. Out flow whole lines on stdout or in a file, written by one
 //! thread. Each worker has a bounded buffer; when that is full because the target is slow, records are dropped and counted.
 //!
+//! ```
+//! use portcullis_runtime::log::{AccessLog, AccessLogOptions, JsonLine};
+//!
+//! let log = AccessLog::start(AccessLogOptions::default())?;
+//! let mut handle = log.handle();
+//! handle.write(|out| JsonLine::write(out, |line| {
+//!     line.text("path", "/cart").number("status", 200);
+//! }));
+//! # Ok::<(), std::io::Error>(())
+//! ```
+//!
 //! Buffers are written at every interval, when one is half full, and at the end. The lock of a buffer is held for a copy by the
 //! worker and for a swap by the writer; a worker that finds it taken keeps its record and hands it over with the next one.
 
@@ -448,6 +459,27 @@ mod tests {
                 std::thread::sleep(Duration::from_millis(1));
             }
         }
+    }
+
+    #[test]
+    fn a_record_that_finds_the_lock_taken_goes_with_the_next_one() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("access.log");
+        let log = AccessLog::start(options(AccessLogTarget::File(path.clone()))).unwrap();
+        let mut handle = log.handle();
+        let slot = handle.slot.clone();
+        let taken = slot.lines.lock().unwrap();
+        handle.write(|out| out.extend_from_slice(b"one"));
+        handle.write(|out| out.extend_from_slice(b"two"));
+        drop(taken);
+        handle.write(|out| out.extend_from_slice(b"three"));
+        let taken = slot.lines.lock().unwrap();
+        handle.write(|out| out.extend_from_slice(b"four"));
+        drop(taken);
+        drop(handle);
+        assert_eq!(log.dropped(), 0);
+        assert!(log.close(Duration::from_secs(60)));
+        assert_eq!(std::fs::read_to_string(&path).unwrap(), "one\ntwo\nthree\nfour\n");
     }
 
     #[test]
