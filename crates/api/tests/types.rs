@@ -112,8 +112,9 @@ fn every_field_and_value_of_the_schemas_has_its_place() {
         assert_eq!(object.scope(), Some(*scope), "{name} has a type, and its scope");
         // The derived text of an object shows every unknown field and every unknown value, wherever it is.
         let shown = format!("{object:?}");
-        for unknown in shown.match_indices("extra: {").filter(|(at, text)| !shown[at + text.len()..].starts_with('}')) {
-            panic!("{name}: a field without a place: {}", &shown[unknown.0..shown.len().min(unknown.0 + 120)]);
+        let mut extras = shown.match_indices("extra: {");
+        if let Some((at, _)) = extras.find(|(at, text)| !shown[at + text.len()..].starts_with('}')) {
+            panic!("{name}: a field without a place: {}", &shown[at..shown.len().min(at + 120)]);
         }
         // Where a schema takes any text, the sample's own is no known value.
         let shown = shown.replace("Unknown(\"sample\")", "");
