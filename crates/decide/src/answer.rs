@@ -64,14 +64,10 @@ pub enum Why {
     CorsPreflight,
     /// 204 without CORS headers: a preflight from an origin that is not admitted.
     CorsPreflightRefused,
-    /// The rule as a whole cannot be honoured.
+    /// The rule as a whole cannot be honoured; [`LinkedRule::failure`] says which field.
     RuleFailed(FailureReason),
-    /// 500: linking refused a part of the rule, see [`crate::LinkProblem`].
-    RuleNotLinked,
-    /// The chosen backend is not valid.
+    /// The chosen backend is not valid, or one of its filters.
     BackendInvalid(FailureReason),
-    /// 500: linking refused a filter of the chosen backend, see [`crate::LinkProblem`].
-    BackendNotLinked,
     /// 500: no backend has a weight.
     NoBackendRefs,
     /// 500: the rewritten path or host is not a valid URI.
@@ -92,8 +88,6 @@ impl Why {
             Self::CorsPreflight => "CorsPreflight",
             Self::CorsPreflightRefused => "CorsPreflightRefused",
             Self::RuleFailed(reason) | Self::BackendInvalid(reason) => reason.as_str(),
-            Self::RuleNotLinked => "RuleNotLinked",
-            Self::BackendNotLinked => "BackendNotLinked",
             Self::NoBackendRefs => "NoBackendRefs",
             Self::InvalidRewrite => "InvalidRewrite",
         }

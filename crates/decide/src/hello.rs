@@ -1,7 +1,8 @@
 //! ClientHello → the listener that terminates TLS.
 
+use crate::host::parse_name;
 use crate::{LinkedListener, Port};
-use portcullis_model::CertificateKey;
+use portcullis_model::{CertificateKey, ListenerProtocol};
 use std::sync::Arc;
 
 /// What to do with a TLS connection.
@@ -55,7 +56,22 @@ impl Port {
     /// ClientHello → which listener, which certificates. The most specific listener that covers the server name takes
     /// the connection; without a server name only a listener without a hostname can.
     pub fn client_hello(&self, server_name: Option<&str>) -> ClientHello<'_> {
-        let _ = server_name;
-        ClientHello::Refuse { listener: None, reason: HelloRefusal::NoListener }
+        use HelloRefusal::*;
+        if self.protocol != ListenerProtocol::Https {
+            return ClientHello::Refuse { listener: None, reason: NotTls };
+        }
+        let Ok(name) = parse_name(server_name.unwrap_or_default()) else {
+            return ClientHello::Refuse { listener: None, reason: InvalidServerName };
+        };
+        match self.listener(&name) {
+            None => ClientHello::Refuse { listener: None, reason: NoListener },
+            Some(listener) if !listener.state.is_serving() => {
+                ClientHello::Refuse { listener: Some(listener), reason: ListenerInvalid }
+            }
+            Some(listener) if listener.certificates.is_empty() => {
+                ClientHello::Refuse { listener: Some(listener), reason: NoCertificate }
+            }
+            Some(listener) => ClientHello::Terminate { listener, certificates: &listener.certificates },
+        }
     }
 }

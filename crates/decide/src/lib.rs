@@ -13,12 +13,18 @@
 //! - Filters are parsed when linking; one that cannot be honoured makes its rule answer 500 ([`LinkProblem`]).
 
 mod answer;
+mod condition;
 mod filter;
 mod hello;
+mod host;
 mod link;
 mod linked;
+mod literal;
 pub mod path;
+mod pattern;
+mod query;
 mod request;
+mod table;
 mod weight;
 
 pub use answer::{Answer, Matched, Step, Why};

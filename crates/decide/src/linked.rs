@@ -1,10 +1,13 @@
 //! The linked form of a configuration: immutable, shared by reference, made for lookups.
 
-use crate::filter::LinkedFilter;
+use crate::filter::{LinkedFilter, LinkedRedirect};
+use crate::host::HostMap;
+use crate::table::{HostTable, LinkedMatch};
 use portcullis_model::{
-    BackendKey, CertificateKey, Failure, Hostname, ListenerKey, ListenerProtocol, ListenerState, ObjectName, Retry,
-    RouteKey, Timeouts,
+    BackendKey, CertificateKey, Failure, Hostname, Listener, ListenerKey, ListenerProtocol, ListenerState, ObjectName,
+    Retry, Route, RouteKey, Timeouts,
 };
+use std::cmp::Ordering as Order;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
@@ -15,6 +18,9 @@ use std::sync::atomic::{AtomicU32, Ordering};
 pub struct Linked {
     pub(crate) gateway: ObjectName,
     pub(crate) ports: BTreeMap<u16, Arc<Port>>,
+    pub(crate) listeners: BTreeMap<ListenerKey, Arc<LinkedListener>>,
+    /// Sorted by key.
+    pub(crate) routes: Vec<Arc<LinkedRoute>>,
     pub(crate) problems: Vec<LinkProblem>,
 }
 
@@ -32,6 +38,11 @@ impl Linked {
     /// One port.
     pub fn port(&self, number: u16) -> Option<&Arc<Port>> {
         self.ports.get(&number)
+    }
+
+    /// The routes, sorted by key.
+    pub fn routes(&self) -> &[Arc<LinkedRoute>] {
+        &self.routes
     }
 
     /// What could not be linked. The pieces named here fail closed.
@@ -66,6 +77,8 @@ pub struct Port {
     pub(crate) number: u16,
     pub(crate) protocol: ListenerProtocol,
     pub(crate) listeners: Box<[Arc<LinkedListener>]>,
+    /// Places in `listeners`.
+    pub(crate) hosts: HostMap<usize>,
 }
 
 impl Port {
@@ -83,10 +96,14 @@ impl Port {
     pub fn listeners(&self) -> &[Arc<LinkedListener>] {
         &self.listeners
     }
+
+    /// The most specific listener that covers a host, which [`crate::host`] has read.
+    pub(crate) fn listener(&self, host: &str) -> Option<&Arc<LinkedListener>> {
+        self.hosts.covering(host).next().map(|at| &self.listeners[*at])
+    }
 }
 
 /// A listener with the hosts and routes that it serves.
-#[derive(Debug)]
 pub struct LinkedListener {
     /// Its identity.
     pub key: ListenerKey,
@@ -102,10 +119,19 @@ pub struct LinkedListener {
     pub certificates: Vec<CertificateKey>,
     /// For the proxy's metrics.
     pub telemetry: TelemetrySlot,
+    pub(crate) source: Arc<Listener>,
+    /// By the routes' own hostnames. A host that both the listener and the route's hostname cover is covered by their
+    /// intersection, and the listener covers every host that is looked up here.
+    pub(crate) hosts: HostMap<Arc<HostTable>>,
+}
+
+impl fmt::Debug for LinkedListener {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "LinkedListener({})", self.key)
+    }
 }
 
 /// A route with its rules.
-#[derive(Debug)]
 pub struct LinkedRoute {
     /// Its identity.
     pub key: RouteKey,
@@ -113,10 +139,31 @@ pub struct LinkedRoute {
     pub rules: Box<[Arc<LinkedRule>]>,
     /// For the proxy's metrics.
     pub telemetry: TelemetrySlot,
+    pub(crate) source: Arc<Route>,
+    pub(crate) problems: Box<[LinkProblem]>,
+}
+
+impl LinkedRoute {
+    /// The specification's precedence among routes: the older one, then the first by the text `namespace/name`.
+    pub(crate) fn precedence(&self, other: &Self) -> Order {
+        fn age(route: &LinkedRoute) -> (bool, Option<i64>) {
+            (route.source.created.is_none(), route.source.created)
+        }
+        fn text(route: &LinkedRoute) -> impl Iterator<Item = u8> + '_ {
+            let ObjectName { namespace, name } = &route.key.name;
+            namespace.bytes().chain([b'/']).chain(name.bytes())
+        }
+        age(self).cmp(&age(other)).then_with(|| text(self).cmp(text(other))).then_with(|| self.key.cmp(&other.key))
+    }
+}
+
+impl fmt::Debug for LinkedRoute {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "LinkedRoute({})", self.key)
+    }
 }
 
 /// A rule of a route.
-#[derive(Debug)]
 pub struct LinkedRule {
     /// Its identity, which survives re-linking.
     pub id: RuleId,
@@ -132,7 +179,33 @@ pub struct LinkedRule {
     pub backends: Box<[LinkedBackend]>,
     /// For the proxy's metrics.
     pub telemetry: TelemetrySlot,
+    pub(crate) matches: Box<[LinkedMatch]>,
     pub(crate) filters: Box<[LinkedFilter]>,
+    pub(crate) action: LinkedAction,
+}
+
+impl LinkedRule {
+    /// Why the rule as a whole cannot be honoured, if so.
+    pub fn failure(&self) -> Option<&Failure> {
+        match &self.action {
+            LinkedAction::Fail(failure) => Some(failure),
+            LinkedAction::Forward | LinkedAction::Redirect(_) => None,
+        }
+    }
+}
+
+impl fmt::Debug for LinkedRule {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "LinkedRule({})", self.id)
+    }
+}
+
+/// What a rule does.
+#[derive(Debug)]
+pub(crate) enum LinkedAction {
+    Forward,
+    Redirect(Box<LinkedRedirect>),
+    Fail(Arc<Failure>),
 }
 
 /// Which rule: the same for the same rule of a later configuration.
@@ -173,11 +246,16 @@ pub struct LinkedBackend {
 }
 
 /// A number that the proxy may leave at a linked piece, so that it finds its counters without a lookup.
-/// It has no meaning here, and does not survive a change of the piece.
+/// It has no meaning here; a later link keeps it for the listener, route or rule of the same identity.
 #[derive(Default)]
 pub struct TelemetrySlot(AtomicU32);
 
 impl TelemetrySlot {
+    /// A slot with the number of another.
+    pub(crate) fn kept(previous: Option<&Self>) -> Self {
+        Self(AtomicU32::new(previous.map_or(0, |slot| slot.0.load(Ordering::Relaxed))))
+    }
+
     /// The number, once set.
     pub fn index(&self) -> Option<u32> {
         self.0.load(Ordering::Relaxed).checked_sub(1)
