@@ -1,0 +1,95 @@
+//! One command that a task runs.
+
+use std::env;
+use std::io::Write;
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+/// Done, or what went wrong.
+pub(crate) type Outcome = Result<(), String>;
+
+/// A command, run in the root of the repository.
+pub(crate) struct Step {
+    command: Command,
+    quiet: bool,
+}
+
+impl Step {
+    /// A program with its arguments.
+    pub(crate) fn new(program: &str, arguments: &[&str]) -> Self {
+        let mut command = Command::new(program);
+        command.args(arguments).current_dir(root());
+        // Set by the cargo that runs this; another toolchain must not inherit it.
+        command.env_remove("RUSTUP_TOOLCHAIN").env_remove("CARGO").env_remove("CARGO_MANIFEST_DIR");
+        Self { command, quiet: false }
+    }
+
+    /// The cargo that runs this.
+    pub(crate) fn cargo(arguments: &[&str]) -> Self {
+        Self::new("cargo", arguments)
+    }
+
+    /// With an environment variable.
+    pub(crate) fn environment(mut self, name: &str, value: &str) -> Self {
+        self.command.env(name, value);
+        self
+    }
+
+    /// Without its output.
+    pub(crate) fn quiet(mut self) -> Self {
+        self.command.stdout(Stdio::null()).stderr(Stdio::null());
+        self.quiet = true;
+        self
+    }
+
+    /// Prints the command and runs it.
+    pub(crate) fn run(mut self) -> Outcome {
+        let line = format!("{:?}", self.command).replace('"', "");
+        let line = line.rsplit_once("&& ").map_or(line.as_str(), |(_, command)| command).to_owned();
+        if !self.quiet {
+            say(&line);
+        }
+        match self.command.status() {
+            Ok(status) if status.success() => Ok(()),
+            Ok(status) => Err(format!("{line}: {status}")),
+            Err(error) => Err(format!("{line}: {error}")),
+        }
+    }
+}
+
+/// The root of the repository.
+pub(crate) fn root() -> &'static Path {
+    let here = Path::new(env!("CARGO_MANIFEST_DIR"));
+    here.parent().unwrap_or(here)
+}
+
+/// Tells the contributor something.
+pub(crate) fn say(line: &str) {
+    drop(writeln!(std::io::stderr(), "xtask: {line}"));
+}
+
+/// Whether this runs in continuous integration, where nothing may be left out.
+pub(crate) fn in_ci() -> bool {
+    env::var_os("CI").is_some()
+}
+
+/// Whether missing tools are to be installed.
+pub(crate) fn asked_to_install() -> bool {
+    env::var_os("PORTCULLIS_INSTALL").is_some()
+}
+
+/// Whether a program can be found.
+pub(crate) fn installed(program: &str) -> bool {
+    env::var_os("PATH").is_some_and(|path| env::split_paths(&path).any(|folder| folder.join(program).is_file()))
+}
+
+/// The names of the fuzz targets.
+pub(crate) fn fuzz_targets() -> Result<Vec<String>, String> {
+    let folder = root().join("fuzz/fuzz_targets");
+    let entries = std::fs::read_dir(&folder).map_err(|error| format!("{}: {error}", folder.display()))?;
+    let mut targets: Vec<String> = entries
+        .filter_map(|entry| entry.ok()?.path().file_stem().map(|stem| stem.to_string_lossy().into_owned()))
+        .collect();
+    targets.sort();
+    Ok(targets)
+}
