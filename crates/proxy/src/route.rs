@@ -1,12 +1,189 @@
 //! What happens to a request.
+//!
+//! In flows a request as its connection read it. Out flows a response: the gateway's own answer, or a backend's. The order:
+//! [`head::receive`] (hop-by-hop and forwarding fields) → `decide` → [`turns`] (whose turn it is among the rule's backends) →
+//! filters → mirrors → [`upstream`](crate::upstream) → filters on the response.
+
+mod answer;
+mod head;
+pub(crate) mod turns;
+
+pub use head::ForwardingOptions;
 
 use crate::body::Body;
 use crate::connection::Connection;
+use crate::filter::mirror;
 use crate::http::Reply;
+use crate::record::{Flag, Record};
+use crate::upstream::endpoints::Backend;
+use crate::upstream::exchange::{Exchange, Failure, Received};
+use crate::upstream::request_body::Source;
+use crate::upstream::response_body::ResponseBody;
+use crate::upstream::retry::is_idempotent;
+use crate::upstream::{shape, upgrade};
 use crate::worker::Worker;
+use answer::Answering;
+use http::header::ORIGIN;
+use http::{HeaderValue, Method, Response, StatusCode};
+use http_body::Body as _;
+use hyper::body::Incoming;
+use portcullis_decide::{Answer, Forward, Need, RequestHead, Step};
 use std::rc::Rc;
 
+/// A place that no backend has.
+pub(crate) const NO_BACKEND: usize = usize::MAX;
+
 /// Answers a request; never fails: errors are responses.
-pub(crate) async fn handle(_worker: &Rc<Worker>, _connection: &Rc<Connection>, _request: http::Request<Body>) -> Reply {
-    Reply::from(http::Response::new(Body::full("stub\n")))
+pub(crate) async fn handle(worker: &Rc<Worker>, connection: &Rc<Connection>, request: http::Request<Body>) -> Reply {
+    let (mut head, body) = request.into_parts();
+    head::to_origin_form(&mut head);
+    let client = head::client(worker, connection, &head);
+    let mut record = Record::begin(worker, connection, &head, client);
+    let upgrade = head::receive(worker, connection, &mut head, &mut record);
+    let answering = Answering::new(&head);
+    if head.method == Method::CONNECT {
+        return answering.refuse(record, StatusCode::METHOD_NOT_ALLOWED, "ConnectRefused");
+    }
+    match decide(connection, &head) {
+        Step::Done(answer) => answering.reply(record, answer),
+        Step::Need(Need::Backend(forward)) => {
+            record.set_matched(forward.matched.clone());
+            record.set_path(forward.path.as_str());
+            let request = Request { worker, connection, forward, head, body, upgrade, answering };
+            request.forward(record).await
+        }
+    }
+}
+
+fn decide(connection: &Connection, head: &http::request::Parts) -> Step {
+    let host = head.headers.get(http::header::HOST).and_then(|host| host.to_str().ok()).unwrap_or_default();
+    let request = RequestHead {
+        method: &head.method,
+        host,
+        path: head.uri.path(),
+        query: head.uri.query(),
+        headers: &head.headers,
+    };
+    connection.current().linked.request(&connection.facts(), &request)
+}
+
+/// A request that goes to a backend.
+struct Request<'a> {
+    worker: &'a Rc<Worker>,
+    connection: &'a Rc<Connection>,
+    forward: Forward,
+    head: http::request::Parts,
+    body: Body,
+    upgrade: Option<HeaderValue>,
+    answering: Answering,
+}
+
+impl Request<'_> {
+    async fn forward(mut self, mut record: Record) -> Reply {
+        let worker = self.worker;
+        let turn = worker.upstreams.turns.next(&self.forward.matched.rule, &worker.upstreams.random);
+        let choice = turn.unwrap_or(NO_BACKEND);
+        let origin = self.head.headers.get(ORIGIN).cloned();
+        let backend = match self.forward.backend(choice) {
+            Ok(key) => {
+                record.set_backend(key);
+                worker.upstreams.backends.find(self.connection.gateway(), key)
+            }
+            Err(answer) => return self.answer(record, origin.as_ref(), answer),
+        };
+        let Some(backend) = backend else { return self.fail(record, origin.as_ref(), Failure::NoEndpoints) };
+        let source = self.source();
+        mirror::send_copies(worker, &record, &self.forward, choice, &self.head, &source);
+        if let Err(answer) = self.forward.edit_request(choice, &mut self.head) {
+            return self.answer(record, origin.as_ref(), answer);
+        }
+        match self.exchange(&backend, &source, &mut record).await {
+            Ok(received) => self.pass_on(choice, received, source, origin.as_ref(), record),
+            Err(failure) => {
+                record.set_request_bytes(source.bytes());
+                self.fail(record, origin.as_ref(), failure)
+            }
+        }
+    }
+
+    /// What is read of the body is kept only when there may be another try.
+    fn source(&mut self) -> Source {
+        let may_repeat = self.forward.matched.rule.retry.is_some() || is_idempotent(&self.head.method);
+        let limit = may_repeat.then_some(self.worker.upstreams.options.retry_buffer);
+        Source::new(std::mem::take(&mut self.body), limit)
+    }
+
+    async fn exchange(
+        &mut self,
+        backend: &Backend,
+        source: &Source,
+        record: &mut Record,
+    ) -> Result<Received, Failure> {
+        let mut head = std::mem::replace(&mut self.head, http::Request::new(()).into_parts().0);
+        shape::for_protocol(&mut head, backend.protocol(), !source.is_empty(), self.upgrade.as_ref());
+        let rule = &self.forward.matched.rule;
+        let exchange = Exchange { worker: self.worker, backend, rule, source, head: Some(head) };
+        let received = exchange.run(record).await?;
+        record.set_upstream_answered();
+        Ok(received)
+    }
+
+    fn pass_on(
+        self,
+        choice: usize,
+        received: Received,
+        source: Source,
+        origin: Option<&HeaderValue>,
+        mut record: Record,
+    ) -> Reply {
+        let Received { mut response, lease, deadline } = received;
+        let is_switching = response.status() == StatusCode::SWITCHING_PROTOCOLS;
+        if is_switching && self.upgrade.is_none() {
+            return self.fail(record, origin, Failure::Try(crate::upstream::retry::Trouble::Broken));
+        }
+        let on_upgrade = is_switching.then(|| hyper::upgrade::on(&mut response));
+        let (mut head, incoming) = response.into_parts();
+        head::of_response(&mut head, is_switching);
+        self.forward.edit_response(Some(choice), origin, &mut head);
+        record.set_status(head.status);
+        if let Some(on_upgrade) = on_upgrade {
+            record.flag(Flag::Tunnel);
+            let connection = self.connection.clone();
+            let tunnel = move |client| -> futures_util::future::LocalBoxFuture<'static, ()> {
+                Box::pin(upgrade::tunnel(connection, client, on_upgrade, lease, record))
+            };
+            return Reply { response: Response::from_parts(head, Body::Empty), upgrade: Some(Box::new(tunnel)) };
+        }
+        let body = self.body_of(incoming, lease, record, source, deadline);
+        Reply::from(Response::from_parts(head, body))
+    }
+
+    fn body_of(
+        &self,
+        incoming: Incoming,
+        lease: crate::upstream::pool::Lease,
+        mut record: Record,
+        source: Source,
+        deadline: Option<(std::time::Instant, Flag)>,
+    ) -> Body {
+        if incoming.is_end_stream() {
+            record.set_request_bytes(source.bytes());
+            lease.give_back(self.worker);
+            return Body::Empty;
+        }
+        Body::boxed(ResponseBody::new(incoming, lease, record, source, deadline))
+    }
+
+    fn answer(&self, record: Record, origin: Option<&HeaderValue>, mut answer: Answer) -> Reply {
+        let (mut head, ()) = Response::new(()).into_parts();
+        head.headers = std::mem::take(&mut answer.headers);
+        self.forward.edit_response(None, origin, &mut head);
+        answer.headers = head.headers;
+        self.answering.reply(record, answer)
+    }
+
+    fn fail(&self, mut record: Record, origin: Option<&HeaderValue>, failure: Failure) -> Reply {
+        record.flag(failure.flag());
+        self.answering.fail(record, failure, |head| self.forward.edit_response(None, origin, head))
+    }
 }

@@ -1,0 +1,118 @@
+//! A backend's response body on its way to the client.
+//!
+//! In flow frames of the backend; out flow the same frames. When the last has gone, the connection goes back to its pool and
+//! the record ends. Dropped before that, the client is gone, and the request at the backend is given up.
+
+use super::pool::Lease;
+use super::request_body::Source;
+use crate::body::BodyError;
+use crate::record::{Flag, Record};
+use bytes::Bytes;
+use http_body::{Body as _, Frame, SizeHint};
+use hyper::body::Incoming;
+use std::future::Future;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use std::time::Instant;
+use tokio::time::Sleep;
+
+/// What the client is sent.
+pub(crate) struct ResponseBody {
+    incoming: Incoming,
+    deadline: Option<(Pin<Box<Sleep>>, Flag)>,
+    source: Source,
+    open: Option<Open>,
+}
+
+struct Open {
+    lease: Lease,
+    record: Record,
+}
+
+impl ResponseBody {
+    /// The body of a response whose head has come. `deadline` ends it, with the flag that says which limit it was.
+    pub(crate) fn new(
+        incoming: Incoming,
+        lease: Lease,
+        record: Record,
+        source: Source,
+        deadline: Option<(Instant, Flag)>,
+    ) -> Self {
+        let deadline = deadline.map(|(at, flag)| (Box::pin(tokio::time::sleep_until(at.into())), flag));
+        Self { incoming, deadline, source, open: Some(Open { lease, record }) }
+    }
+
+    fn complete(&mut self) {
+        let Some(Open { lease, mut record }) = self.open.take() else { return };
+        record.set_request_bytes(self.source.bytes());
+        lease.give_back(&record.worker().clone());
+    }
+
+    fn fail(&mut self, flag: Flag) {
+        let Some(Open { lease, mut record }) = self.open.take() else { return };
+        record.set_request_bytes(self.source.bytes());
+        record.flag(flag);
+        drop(lease);
+    }
+
+    fn is_overdue(&mut self, context: &mut Context<'_>) -> Option<Flag> {
+        let (sleep, flag) = self.deadline.as_mut()?;
+        sleep.as_mut().poll(context).is_ready().then_some(*flag)
+    }
+}
+
+impl http_body::Body for ResponseBody {
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        match Pin::new(&mut self.incoming).poll_frame(context) {
+            Poll::Ready(Some(Ok(frame))) => {
+                if let (Some(open), Some(data)) = (&mut self.open, frame.data_ref()) {
+                    open.record.add_response_bytes(data.len() as u64);
+                }
+                if frame.is_trailers() || self.incoming.is_end_stream() {
+                    self.complete();
+                }
+                Poll::Ready(Some(Ok(frame)))
+            }
+            Poll::Ready(Some(Err(error))) => {
+                self.fail(Flag::UpstreamFailure);
+                Poll::Ready(Some(Err(BodyError::Upstream(error))))
+            }
+            Poll::Ready(None) => {
+                self.complete();
+                Poll::Ready(None)
+            }
+            Poll::Pending => match self.is_overdue(context) {
+                Some(flag) if self.open.is_some() => {
+                    self.fail(flag);
+                    Poll::Ready(Some(Err(BodyError::Timeout)))
+                }
+                _ => Poll::Pending,
+            },
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.incoming.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.incoming.size_hint()
+    }
+}
+
+impl Drop for ResponseBody {
+    fn drop(&mut self) {
+        if self.incoming.is_end_stream() {
+            // Nobody asks for the end of a body that is known to have none.
+            self.complete();
+        } else {
+            self.fail(Flag::ClientGone);
+        }
+    }
+}
