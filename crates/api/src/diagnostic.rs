@@ -82,6 +82,11 @@ impl Diagnostic {
     /// `text` is the whole text of the source. Lines of a document that holds a Secret are shown only
     /// when they cannot carry a value of it.
     pub fn render(&self, text: &str, style: Style) -> String {
+        self.render_in(&SourceText::new(text), style)
+    }
+
+    /// Like [`render`](Self::render), for many diagnostics of one file.
+    pub fn render_in(&self, text: &SourceText<'_>, style: Style) -> String {
         let title = self.title();
         let path = escape_foreign_text(&self.source, MAX_LINE);
         let line = self.source_line(text);
@@ -136,16 +141,42 @@ impl Diagnostic {
     }
 
     /// The line that the diagnostic points at, safe to show, with the bytes to underline.
-    fn source_line(&self, text: &str) -> Option<ShownLine> {
+    fn source_line(&self, text: &SourceText<'_>) -> Option<ShownLine> {
         let index = (self.line as usize).checked_sub(1)?;
-        let raw = text.split('\n').nth(index)?.trim_end_matches('\r');
+        let raw = text.line(index)?;
         let is_secret = self.object.as_ref().is_some_and(|object| object.kind() == "Secret");
-        match mask::visible_part(text, index, is_secret) {
-            mask::Visible::Whole => Some(ShownLine::new(raw, self.column as usize)),
-            mask::Visible::Key(key) => {
-                Some(ShownLine::new(&format!("{key} (hidden: part of a Secret)"), self.column as usize))
-            }
-        }
+        let column = self.column as usize;
+        Some(match mask::visible_part(text, index, is_secret) {
+            mask::Visible::Whole => ShownLine::new(raw, column),
+            mask::Visible::Key(key) => ShownLine::new(&format!("{key} (hidden: part of a Secret)"), column),
+        })
+    }
+}
+
+/// A file's text with its lines found.
+#[derive(Clone, Debug)]
+pub struct SourceText<'t> {
+    text: &'t str,
+    /// Where each line starts.
+    starts: Vec<usize>,
+}
+
+impl<'t> SourceText<'t> {
+    /// Finds the lines of a text.
+    pub fn new(text: &'t str) -> Self {
+        let breaks = text.bytes().enumerate().filter(|(_, byte)| *byte == b'\n');
+        Self { text, starts: std::iter::once(0).chain(breaks.map(|(at, _)| at + 1)).collect() }
+    }
+
+    fn count(&self) -> usize {
+        self.starts.len()
+    }
+
+    /// Line `index`, from 0, without its end.
+    fn line(&self, index: usize) -> Option<&'t str> {
+        let start = *self.starts.get(index)?;
+        let end = self.starts.get(index + 1).map_or(self.text.len(), |next| next - 1);
+        Some(self.text.get(start..end)?.trim_end_matches('\r'))
     }
 }
 

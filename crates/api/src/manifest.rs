@@ -50,7 +50,7 @@ impl Default for Limits {
         Self {
             file_bytes: 256 << 20,
             objects: 500_000,
-            values: 10_000_000,
+            values: 5_000_000,
             depth: 64,
             scalar_bytes: 4 << 20,
             copied_values: 10_000,
@@ -70,9 +70,9 @@ pub struct Manifest {
 
 /// Reads a file's text. `source` names the file in diagnostics.
 pub fn parse(source: &str, text: &str, limits: &Limits) -> Manifest {
-    let mut reader = Reader { source: source.into(), limits, manifest: Manifest::default(), dropped: 0 };
-    reader.read(text);
-    reader.finish()
+    let mut documents = Vec::new();
+    let diagnostics = read(source, text, limits, &mut |document| documents.push(document));
+    Manifest { documents, diagnostics }
 }
 
 /// What a file gives after validation.
@@ -86,32 +86,49 @@ pub struct Loaded {
     pub diagnostics: Vec<Diagnostic>,
 }
 
-/// Reads and validates a file: [`parse`], then [`Document::check`] and [`Document::into_object`] for each
-/// document. Objects without a namespace get `default_namespace`.
+/// Reads and validates a file: [`parse`], then [`Document::check`] and [`Document::into_object`], one document
+/// after the other, so that never more than one is held as JSON. Objects without a namespace get
+/// `default_namespace`.
 pub fn load(source: &str, text: &str, limits: &Limits, schemas: &Schemas, default_namespace: &str) -> Loaded {
-    let Manifest { documents, diagnostics } = parse(source, text, limits);
-    let unreadable = diagnostics.iter().filter(|diagnostic| diagnostic.severity == Severity::Error).count();
-    let mut loaded =
-        Loaded { objects: Vec::with_capacity(documents.len()), refused: vec![None; unreadable], diagnostics };
-    for mut document in documents {
-        let found = document.check(schemas, default_namespace);
-        let refused = found.iter().any(|diagnostic| diagnostic.severity == Severity::Error);
-        let room = limits.diagnostics.saturating_sub(loaded.diagnostics.len());
-        loaded.diagnostics.extend(found.into_iter().take(room));
-        if refused {
-            loaded.refused.push(document.key());
-            continue;
-        }
-        let (key, origin) = (document.key(), document.origin().clone());
-        match document.into_object() {
-            Ok(object) => loaded.objects.push((object, origin)),
-            Err(diagnostic) => {
-                loaded.refused.push(key);
-                loaded.diagnostics.push(*diagnostic);
+    let mut loaded = Loaded::default();
+    let mut dropped = 0;
+    let unread = read(source, text, limits, &mut |document| {
+        for diagnostic in loaded.add(document, schemas, default_namespace) {
+            if loaded.diagnostics.len() < limits.diagnostics {
+                loaded.diagnostics.push(diagnostic);
+            } else {
+                dropped += 1;
             }
         }
+    });
+    if dropped > 0 {
+        loaded.diagnostics.push(more_errors(source.into(), dropped));
     }
+    loaded.refused.extend(unread.iter().map(|_| None));
+    loaded.diagnostics.extend(unread);
+    loaded.diagnostics.sort_by_key(|diagnostic| (diagnostic.line == 0, diagnostic.line, diagnostic.column));
     loaded
+}
+
+impl Loaded {
+    /// Checks a document and adds its object.
+    fn add(&mut self, mut document: Document, schemas: &Schemas, default_namespace: &str) -> Vec<Diagnostic> {
+        let mut found = document.check(schemas, default_namespace);
+        let key = document.key();
+        if found.iter().any(|diagnostic| diagnostic.severity == Severity::Error) {
+            self.refused.push(key);
+            return found;
+        }
+        let origin = document.origin().clone();
+        match document.into_object() {
+            Ok(object) => self.objects.push((object, origin)),
+            Err(diagnostic) => {
+                self.refused.push(key);
+                found.push(*diagnostic);
+            }
+        }
+        found
+    }
 }
 
 /// One object of a file, not yet typed.
@@ -152,6 +169,7 @@ impl Document {
             let message = format!("and {} more errors in this object", validation.omitted);
             diagnostics.push(self.origin.diagnostic(Severity::Error, "more-errors", &FieldPath::root(), key, message));
         }
+        diagnostics.sort_by_key(|diagnostic| (diagnostic.line, diagnostic.column));
         diagnostics
     }
 
@@ -281,11 +299,38 @@ impl Origin {
     }
 }
 
+/// Reads a file, gives each document away, and returns what could not be read.
+fn read(source: &str, text: &str, limits: &Limits, take: &mut dyn FnMut(Document)) -> Vec<Diagnostic> {
+    let mut reader = Reader { source: source.into(), limits, take, taken: 0, diagnostics: Vec::new(), dropped: 0 };
+    reader.read(text);
+    if reader.dropped > 0 {
+        reader.diagnostics.push(more_errors(reader.source, reader.dropped));
+    }
+    reader.diagnostics
+}
+
+fn more_errors(source: Arc<str>, count: usize) -> Diagnostic {
+    Diagnostic {
+        severity: Severity::Error,
+        code: "more-errors",
+        source,
+        line: 0,
+        column: 0,
+        object: None,
+        field: None,
+        message: format!("and {count} more in this file"),
+        remedy: None,
+    }
+}
+
 /// Reads one file.
-struct Reader<'l> {
+struct Reader<'r> {
     source: Arc<str>,
-    limits: &'l Limits,
-    manifest: Manifest,
+    limits: &'r Limits,
+    take: &'r mut dyn FnMut(Document),
+    /// Documents given away.
+    taken: usize,
+    diagnostics: Vec<Diagnostic>,
     /// Diagnostics beyond the limit.
     dropped: usize,
 }
@@ -331,8 +376,9 @@ impl Reader<'_> {
             Listed::Object(value) => (Some(value), Vec::new(), Vec::new()),
         };
         if let Some(value) = value {
-            if self.manifest.documents.len() < self.limits.objects {
-                return self.manifest.documents.push(Document { value, origin });
+            if self.taken < self.limits.objects {
+                self.taken += 1;
+                return (self.take)(Document { value, origin });
             }
             let message = format!("more than {} objects in one file; this one is not read", self.limits.objects);
             let diagnostic = origin.diagnostic(Severity::Error, "yaml-limit", &FieldPath::root(), None, message);
@@ -367,28 +413,11 @@ impl Reader<'_> {
     }
 
     fn push(&mut self, diagnostic: Diagnostic) {
-        if self.manifest.diagnostics.len() < self.limits.diagnostics {
-            self.manifest.diagnostics.push(diagnostic);
+        if self.diagnostics.len() < self.limits.diagnostics {
+            self.diagnostics.push(diagnostic);
         } else {
             self.dropped += 1;
         }
-    }
-
-    fn finish(mut self) -> Manifest {
-        if self.dropped > 0 {
-            self.manifest.diagnostics.push(Diagnostic {
-                severity: Severity::Error,
-                code: "more-errors",
-                source: self.source,
-                line: 0,
-                column: 0,
-                object: None,
-                field: None,
-                message: format!("and {} more errors in this file", self.dropped),
-                remedy: None,
-            });
-        }
-        self.manifest
     }
 }
 

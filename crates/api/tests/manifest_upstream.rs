@@ -56,8 +56,6 @@ fn invalid_examples_are_refused() {
     for path in files {
         let (_, diagnostics) = check(&path);
         let errors: Vec<_> = diagnostics.iter().filter(|diagnostic| diagnostic.severity == Severity::Error).collect();
-        for error in &errors {
-        }
         assert!(!errors.is_empty(), "{} is accepted", path.display());
     }
 }

@@ -3,6 +3,8 @@
 //! The document may be broken, so this looks at the text and not at the object, and shows a line only
 //! when it is sure: the name of a field, never a value, outside of a Secret's head.
 
+use super::SourceText;
+
 /// What may be shown of a line.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Visible<'a> {
@@ -16,42 +18,29 @@ pub(super) enum Visible<'a> {
 const OPEN_FIELDS: [&str; 7] = ["apiVersion", "kind", "metadata", "name", "namespace", "type", "immutable"];
 
 /// What may be shown of line `index` (from 0) of `text`. `is_secret`: the line is known to be of a Secret.
-pub(super) fn visible_part(text: &str, index: usize, is_secret: bool) -> Visible<'_> {
-    let lines: Vec<&str> = text.split('\n').collect();
-    let Some(line) = lines.get(index).copied() else {
+pub(super) fn visible_part<'t>(text: &SourceText<'t>, index: usize, is_secret: bool) -> Visible<'t> {
+    let Some(line) = text.line(index) else {
         return Visible::Key("");
     };
-    let document = document_around(&lines, index);
-    if !is_secret && !document.iter().any(|line| names_a_secret(line) || line.contains("PRIVATE KEY")) {
+    let line_at = |at: usize| text.line(at).unwrap_or_default();
+    let start = (0..=index).rev().find(|&at| is_separator(line_at(at))).unwrap_or(0);
+    let end = (index + 1..text.count()).find(|&at| is_separator(line_at(at))).unwrap_or(text.count());
+    let mut document = (start..end).map(line_at);
+    if !is_secret && !document.any(|line| names_a_secret(line) || line.contains("PRIVATE KEY")) {
         return Visible::Whole;
     }
 
     let Some((key, value)) = field_of(line) else {
         return Visible::Key("");
     };
-    let position = index - document_start(&lines, index);
     let open = OPEN_FIELDS.contains(&key) && !value.starts_with(['{', '[', '|', '>', '&', '*']);
-    if open && !inside_data(document, position) {
+    if open && !inside_data((start..=index).map(line_at)) {
         return Visible::Whole;
     }
     // Under `data` even a key may be a value gone astray: only well-known shapes are shown.
-    if key.len() <= 63
-        && key.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte))
-        && !value.is_empty()
-    {
-        return Visible::Key(key);
-    }
-    Visible::Key("")
-}
-
-fn document_start(lines: &[&str], index: usize) -> usize {
-    (0..=index).rev().find(|&at| is_separator(lines[at])).unwrap_or(0)
-}
-
-fn document_around<'a, 'b>(lines: &'b [&'a str], index: usize) -> &'b [&'a str] {
-    let start = document_start(lines, index);
-    let end = (index + 1..lines.len()).find(|&at| is_separator(lines[at])).unwrap_or(lines.len());
-    &lines[start..end]
+    let is_name = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte);
+    let is_key = key.len() <= 63 && key.bytes().all(is_name) && !value.is_empty();
+    Visible::Key(if is_key { key } else { "" })
 }
 
 fn is_separator(line: &str) -> bool {
@@ -71,11 +60,11 @@ fn field_of(line: &str) -> Option<(&str, &str)> {
     Some((key, value.trim()))
 }
 
-/// Whether the line at `position` of a document may stand under `data` or `stringData`: it comes after
-/// such a line, and no field of the same or a smaller indentation has ended that block since.
-fn inside_data(document: &[&str], position: usize) -> bool {
+/// Whether the last line may stand under `data` or `stringData`: it comes after such a line, and no field of
+/// the same or a smaller indentation has ended that block since.
+fn inside_data<'t>(lines: impl Iterator<Item = &'t str>) -> bool {
     let mut data: Option<usize> = None;
-    for line in &document[..=position] {
+    for line in lines {
         let text = line.trim_start();
         if text.is_empty() || text.starts_with('#') {
             continue;
@@ -120,15 +109,15 @@ metadata: {name: hunter2}
     #[test]
     fn no_line_shows_a_value_of_a_secret() {
         for (index, line) in SECRET.split('\n').enumerate().take(12) {
-            match visible_part(SECRET, index, false) {
+            match visible_part(&SourceText::new(SECRET), index, false) {
                 Visible::Whole => assert!(!line.contains("hunter2"), "line {index} is shown: {line}"),
                 Visible::Key(key) => assert!(!key.contains("hunter2"), "line {index}: {key}"),
             }
         }
-        assert_eq!(visible_part(SECRET, 3, false), Visible::Whole);
-        assert_eq!(visible_part(SECRET, 7, false), Visible::Key("password"));
-        assert_eq!(visible_part(SECRET, 11, false), Visible::Whole);
-        assert_eq!(visible_part(SECRET, 14, false), Visible::Whole, "another document of the file");
+        assert_eq!(visible_part(&SourceText::new(SECRET), 3, false), Visible::Whole);
+        assert_eq!(visible_part(&SourceText::new(SECRET), 7, false), Visible::Key("password"));
+        assert_eq!(visible_part(&SourceText::new(SECRET), 11, false), Visible::Whole);
+        assert_eq!(visible_part(&SourceText::new(SECRET), 14, false), Visible::Whole, "another document of the file");
     }
 
     #[test]
@@ -143,7 +132,7 @@ metadata: {name: hunter2}
         ];
         for text in cases {
             let index = text.split('\n').position(|line| line.contains("hunter2")).unwrap();
-            match visible_part(text, index, false) {
+            match visible_part(&SourceText::new(text), index, false) {
                 Visible::Whole => panic!("shown: {text}"),
                 Visible::Key(key) => assert!(!key.contains("hunter2"), "{text}"),
             }

@@ -118,7 +118,7 @@ enum Content {
         map: Map<String, Value>,
         key: Option<Key>,
         /// What merge keys bring, in order.
-        merged: Vec<Value>,
+        merged: Vec<Map<String, Value>>,
     },
 }
 
@@ -204,7 +204,7 @@ impl<'l> Composer<'l> {
         let value = match frame.content {
             Content::List(items) => Value::Array(items),
             Content::Map { mut map, merged, .. } => {
-                merge(&mut map, merged)?;
+                merge(&mut map, merged);
                 Value::Object(map)
             }
         };
@@ -259,7 +259,9 @@ impl<'l> Composer<'l> {
             Content::List(items) => items.push(value),
             Content::Map { map, key, merged } => match key.take() {
                 None => return self.set_key(Key::Name(key_text(value)?)).map_err(|error| error.at(span)),
-                Some(Key::Merge) => merged.push(value),
+                Some(Key::Merge) => {
+                    add_merged(merged, value).map_err(|error| error.at(span))?;
+                }
                 Some(Key::Name(name)) => {
                     map.insert(name, value);
                 }
@@ -318,23 +320,26 @@ impl<'l> Composer<'l> {
     }
 }
 
-/// What merge keys bring: explicit keys win, then the map that comes first.
-fn merge(map: &mut Map<String, Value>, merged: Vec<Value>) -> Result<(), ComposeError> {
-    for value in merged {
-        let sources = match value {
-            Value::Array(items) => items,
-            single => vec![single],
+/// Adds the map, or the maps, that a merge key names.
+fn add_merged(merged: &mut Vec<Map<String, Value>>, value: Value) -> Result<(), ComposeError> {
+    let sources = match value {
+        Value::Array(items) => items,
+        single => vec![single],
+    };
+    for source in sources {
+        let Value::Object(source) = source else {
+            return Err(ComposeError::new("yaml-syntax", "a merge key (<<) needs a map, or a list of maps"));
         };
-        for source in sources {
-            let Value::Object(source) = source else {
-                return Err(ComposeError::new("yaml-syntax", "a merge key (<<) needs a map, or a list of maps"));
-            };
-            for (key, value) in source {
-                map.entry(key).or_insert(value);
-            }
-        }
+        merged.push(source);
     }
     Ok(())
+}
+
+/// What merge keys bring: explicit keys win, then the map that comes first.
+fn merge(map: &mut Map<String, Value>, merged: Vec<Map<String, Value>>) {
+    for (key, value) in merged.into_iter().flatten() {
+        map.entry(key).or_insert(value);
+    }
 }
 
 /// A key as JSON has it: text.

@@ -1,9 +1,10 @@
 //! The place of each field of a document: built only when something is wrong with it.
 
-use serde_saphyr::granit_parser::{Event, Parser, Span};
+use serde_json::Value;
+use serde_saphyr::granit_parser::{Event, Parser, ScalarStyle, Span};
 
-use super::Position;
 use super::compose::parser_options;
+use super::{Position, scalar};
 use crate::schema::Segment;
 
 /// How many values are indexed; what comes later is found at its nearest indexed ancestor.
@@ -72,7 +73,7 @@ struct Builder {
 impl Builder {
     fn add(&mut self, event: &Event<'_>, span: Span) {
         match event {
-            Event::Scalar(text, ..) => self.scalar(text, position(span)),
+            Event::Scalar(text, style, ..) => self.scalar(text, *style, position(span)),
             Event::Alias(_) => self.value(position(span), Children::None),
             Event::SequenceStart(..) => self.open(position(span), Children::List(Vec::new())),
             Event::MappingStart(..) => self.open(position(span), Children::Map(Vec::new())),
@@ -81,10 +82,10 @@ impl Builder {
         }
     }
 
-    fn scalar(&mut self, text: &str, at: Position) {
+    fn scalar(&mut self, text: &str, style: ScalarStyle, at: Position) {
         let in_map = matches!(self.stack.last().map(|place| &place.children), Some(Children::Map(_)));
         match self.keys.last_mut() {
-            Some(key @ None) if in_map => *key = Some((text.into(), at)),
+            Some(key @ None) if in_map => *key = Some((key_name(text, style), at)),
             _ => self.value(at, Children::None),
         }
     }
@@ -126,6 +127,16 @@ impl Builder {
             Some(Children::List(mut documents)) if !documents.is_empty() => documents.swap_remove(0),
             _ => Place { value: start, key: start, children: Children::None },
         }
+    }
+}
+
+/// A key as JSON has it: `on` is `true`.
+fn key_name(text: &str, style: ScalarStyle) -> Box<str> {
+    let resolved = if matches!(style, ScalarStyle::Plain) { scalar::resolve(text) } else { None };
+    match resolved {
+        Some(Value::Bool(value)) => value.to_string().into(),
+        Some(Value::Number(number)) => number.to_string().into(),
+        _ => text.into(),
     }
 }
 

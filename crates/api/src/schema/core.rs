@@ -8,7 +8,7 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 
 use serde_json::{Map, Value, json};
 
-use super::metadata::{self, LABEL, NameRule, SUBDOMAIN, is_label, is_qualified_name, is_subdomain, wrong_type};
+use super::metadata::{self, LABEL, NameRule, SUBDOMAIN, is_label, is_qualified_name, is_subdomain};
 use super::path::Trail;
 use super::violation::{Validation, ViolationKind};
 use crate::object::Scope;
@@ -126,7 +126,7 @@ impl<'a> Fields<'a> {
     fn text(&self, name: &str, validation: &mut Validation) -> Option<&'a str> {
         let value = self.value(name)?;
         if !value.is_string() {
-            wrong_type(value, "string", self.trail.field(name), validation);
+            validation.wrong_type(self.trail.field(name), value, "string");
         }
         value.as_str()
     }
@@ -134,7 +134,7 @@ impl<'a> Fields<'a> {
     fn list(&self, name: &str, validation: &mut Validation) -> Option<&'a [Value]> {
         let value = self.value(name)?;
         if !value.is_array() {
-            wrong_type(value, "array", self.trail.field(name), validation);
+            validation.wrong_type(self.trail.field(name), value, "array");
         }
         value.as_array().map(Vec::as_slice)
     }
@@ -142,7 +142,7 @@ impl<'a> Fields<'a> {
     fn map(&self, name: &str, validation: &mut Validation) -> Option<&'a Map<String, Value>> {
         let value = self.value(name)?;
         if !value.is_object() {
-            wrong_type(value, "object", self.trail.field(name), validation);
+            validation.wrong_type(self.trail.field(name), value, "object");
         }
         value.as_object()
     }
@@ -151,7 +151,8 @@ impl<'a> Fields<'a> {
     fn choice(&self, name: &str, choices: &[&str], validation: &mut Validation) -> Option<&'a str> {
         let text = self.text(name, validation)?;
         if !choices.contains(&text) {
-            validation.unsupported(self.trail.field(name), &Value::String(text.to_owned()), choices.iter().copied());
+            let choices: Vec<Value> = choices.iter().copied().map(Value::from).collect();
+            validation.unsupported(self.trail.field(name), &Value::from(text), &choices);
         }
         Some(text)
     }
@@ -160,7 +161,7 @@ impl<'a> Fields<'a> {
     fn port(&self, name: &str, validation: &mut Validation) -> Option<i64> {
         let value = self.value(name)?;
         let Some(number) = value.as_i64() else {
-            wrong_type(value, "integer", self.trail.field(name), validation);
+            validation.wrong_type(self.trail.field(name), value, "integer");
             return None;
         };
         if !(1..=65535).contains(&number) {
@@ -259,7 +260,7 @@ fn check_service_ports(ports: &[Value], trail: Trail<'_>, validation: &mut Valid
     for (index, port) in ports.iter().enumerate() {
         let here = trail.index(index);
         let Some(map) = port.as_object() else {
-            wrong_type(port, "object", here, validation);
+            validation.wrong_type(here, port, "object");
             continue;
         };
         let fields = Fields { map, trail: here };
@@ -333,7 +334,7 @@ fn check_string_map(fields: &Fields<'_>, name: &str, validation: &mut Validation
     let trail = fields.trail.field(name);
     for (key, value) in fields.map(name, validation).into_iter().flatten() {
         if !value.is_string() {
-            wrong_type(value, "string", trail.key(key), validation);
+            validation.wrong_type(trail.key(key), value, "string");
         }
     }
 }
@@ -365,7 +366,7 @@ fn check_endpoint_slice(object: &mut Map<String, Value>, validation: &mut Valida
 
 fn check_endpoint(endpoint: &Value, address_type: Option<&str>, trail: Trail<'_>, validation: &mut Validation) {
     let Some(map) = endpoint.as_object() else {
-        return wrong_type(endpoint, "object", trail, validation);
+        return validation.wrong_type(trail, endpoint, "object");
     };
     let fields = Fields { map, trail };
     let known = ["addresses", "conditions", "deprecatedTopology", "hints", "hostname", "nodeName", "targetRef", "zone"];
@@ -381,7 +382,7 @@ fn check_endpoint(endpoint: &Value, address_type: Option<&str>, trail: Trail<'_>
     }
     for (index, address) in addresses.iter().enumerate() {
         let Some(text) = address.as_str() else {
-            wrong_type(address, "string", here.index(index), validation);
+            validation.wrong_type(here.index(index), address, "string");
             continue;
         };
         let (holds, why) = match address_type {
@@ -400,7 +401,7 @@ fn check_endpoint_ports(ports: &[Value], trail: Trail<'_>, validation: &mut Vali
     for (index, port) in ports.iter().enumerate() {
         let here = trail.index(index);
         let Some(map) = port.as_object() else {
-            wrong_type(port, "object", here, validation);
+            validation.wrong_type(here, port, "object");
             continue;
         };
         let fields = Fields { map, trail: here };

@@ -5,7 +5,6 @@
 use serde_json::{Map, Value};
 
 use super::path::Trail;
-use super::structure::type_name;
 use super::violation::{Validation, Violation, ViolationKind};
 use crate::object::Scope;
 
@@ -52,7 +51,7 @@ pub(super) fn check(object: &mut Value, scope: Option<Scope>, rule: NameRule, va
         return validation.required(trail.field("name"), "every object in a file has a name");
     };
     let Some(metadata) = metadata.as_object_mut() else {
-        return wrong_type(metadata, "object", trail, validation);
+        return validation.wrong_type(trail, metadata, "object");
     };
     check_name(metadata, rule, trail, validation);
     check_namespace(metadata, scope, trail, validation);
@@ -82,7 +81,7 @@ fn check_name(metadata: &Map<String, Value>, rule: NameRule, trail: Trail<'_>, v
                 validation.invalid(field, value, why);
             }
         }
-        Some(other) => wrong_type(other, "string", field, validation),
+        Some(other) => validation.wrong_type(field, other, "string"),
     }
 }
 
@@ -123,7 +122,7 @@ fn check_namespace(
                 validation.invalid(field, value, LABEL);
             }
         }
-        Some(other) => wrong_type(other, "string", field, validation),
+        Some(other) => validation.wrong_type(field, other, "string"),
     }
 }
 
@@ -137,7 +136,7 @@ fn check_labels(metadata: &Map<String, Value>, trail: Trail<'_>, validation: &mu
         match value {
             Value::String(text) if is_label_value(text) => {}
             Value::String(_) => validation.invalid(field, value, LABEL_VALUE),
-            other => wrong_type(other, "string", field, validation),
+            other => validation.wrong_type(field, other, "string"),
         }
     }
 }
@@ -151,7 +150,7 @@ fn check_annotations(metadata: &Map<String, Value>, trail: Trail<'_>, validation
             validation.invalid(field, &Value::String(key.clone()), QUALIFIED_NAME);
         }
         let Value::String(text) = value else {
-            wrong_type(value, "string", field, validation);
+            validation.wrong_type(field, value, "string");
             continue;
         };
         size += key.len() + text.len();
@@ -183,27 +182,11 @@ fn entries<'m>(
         None | Some(Value::Null) => None,
         Some(Value::Object(map)) => Some(map),
         Some(other) => {
-            wrong_type(other, "object", trail, validation);
+            validation.wrong_type(trail, other, "object");
             None
         }
     };
     map.into_iter().flatten()
-}
-
-/// Reports a value of another type; YAML reads some texts as something else.
-pub(super) fn wrong_type(value: &Value, expected: &str, trail: Trail<'_>, validation: &mut Validation) {
-    let message = format!(
-        "Invalid value: {}: must be of type {expected}, not {}",
-        super::violation::shown(value),
-        type_name(value)
-    );
-    let violation = Violation::new(trail.to_path(), ViolationKind::Type, message);
-    let scalar = matches!(value, Value::Bool(_) | Value::Number(_));
-    validation.push(if expected == "string" && scalar {
-        violation.with_remedy("put the value in quotes")
-    } else {
-        violation
-    });
 }
 
 pub(super) const SUBDOMAIN: &str = "a lowercase RFC 1123 subdomain must consist of lower case alphanumeric characters, '-' or '.', and must start \

@@ -244,6 +244,7 @@ fn to_cel(node: Option<&Node>, value: &Value) -> cel::Value {
 
 #[cfg(test)]
 pub(super) mod test {
+    use super::super::node::Type;
     use super::*;
 
     /// Visits a node and everything below it.
@@ -263,6 +264,145 @@ pub(super) mod test {
                 Compiled::KubeCel { .. } => Some(self.shared.source.clone()),
                 Compiled::Broken(error) => panic!("{}: {error}", self.shared.source),
             }
+        }
+    }
+
+    /// Random values of a schema: small, of the right types, often with the constants that rules ask about.
+    struct Generator(u64);
+
+    impl Generator {
+        fn below(&mut self, bound: u64) -> u64 {
+            // xorshift64*: the same values in each run.
+            self.0 ^= self.0 >> 12;
+            self.0 ^= self.0 << 25;
+            self.0 ^= self.0 >> 27;
+            (self.0.wrapping_mul(0x2545_f491_4f6c_dd1d) >> 33) % bound
+        }
+
+        fn pick<'v, T>(&mut self, values: &'v [T]) -> &'v T {
+            &values[self.below(values.len() as u64) as usize]
+        }
+
+        fn text(&mut self) -> Value {
+            const TEXTS: [&str; 30] = [
+                "",
+                "a",
+                "A",
+                "b-c",
+                "*",
+                "*.example.com",
+                "a.example.com",
+                "a.*.com",
+                "10.0.0.1",
+                "::1",
+                "/",
+                "/a",
+                "/a//b",
+                "/a/../b",
+                "/a/.",
+                "/%2f",
+                "/a#b",
+                "a/b",
+                "k8s.io/x",
+                "Service",
+                "Gateway",
+                "gateway.networking.k8s.io",
+                "HTTP",
+                "HTTPS",
+                "TLS",
+                "TCP",
+                "0s",
+                "1s",
+                "90m",
+                "Grüße",
+            ];
+            Value::from(*self.pick(&TEXTS))
+        }
+
+        fn value(&mut self, node: &Node) -> Value {
+            if !node.enumeration.is_empty() {
+                return self.pick(&node.enumeration).clone();
+            }
+            if let Some(default) = node.default.as_ref().filter(|_| self.below(2) == 0) {
+                return default.clone();
+            }
+            match node.kind {
+                Some(Type::String) => self.text(),
+                Some(Type::Integer | Type::Number) => Value::from(*self.pick(&[0, 1, 80, 443, 1000])),
+                Some(Type::Boolean) => Value::from(self.below(2) == 0),
+                Some(Type::Array) => {
+                    let count = self.below(4);
+                    node.items
+                        .iter()
+                        .flat_map(|items| (0..count).map(|_| self.value(items)).collect::<Vec<_>>())
+                        .collect()
+                }
+                _ => self.object(node),
+            }
+        }
+
+        fn object(&mut self, node: &Node) -> Value {
+            let mut fields = serde_json::Map::new();
+            for property in &node.properties {
+                if node.required.contains(&property.name) || property.node.default.is_some() || self.below(2) == 0 {
+                    fields.insert(property.name.to_string(), self.value(&property.node));
+                }
+            }
+            if let Some(additional) = &node.additional {
+                for _ in 0..self.below(3) {
+                    let key = self.text().as_str().unwrap_or_default().to_owned();
+                    fields.insert(key, self.value(additional));
+                }
+            }
+            Value::Object(fields)
+        }
+    }
+
+    #[test]
+    fn both_evaluators_agree_on_every_rule() {
+        let mut generator = Generator(0x9e37_79b9_7f4a_7c15);
+        let mut checked = std::collections::BTreeSet::new();
+        let (mut held, mut broken) = (0, 0);
+        crate::schema::tests::each_root(|root| {
+            each_node(root, &mut |node| {
+                for rule in &node.rules {
+                    let Compiled::Direct { expression, transition } = rule.shared.compiled() else { continue };
+                    if !checked.insert(rule.shared.source.clone()) {
+                        continue;
+                    }
+                    let program = Program::compile(&rule.shared.source).unwrap();
+                    for _ in 0..40 {
+                        let value = generator.value(node);
+                        let old = transition.then(|| generator.value(node));
+                        let ours = expression.evaluate(&value, old.as_ref());
+                        let theirs = evaluate_with_kube_cel(&program, node, &value, old.as_ref());
+                        let agree = match (&ours, &theirs) {
+                            (Ok(ours), Ok(theirs)) => ours == theirs,
+                            (ours, theirs) => ours.is_err() == theirs.is_err(),
+                        };
+                        assert!(agree, "{}\non {value}\nours {ours:?}, kube-cel {theirs:?}", rule.shared.source);
+                        match ours {
+                            Ok(true) => held += 1,
+                            _ => broken += 1,
+                        }
+                    }
+                }
+            });
+        });
+        assert!(
+            checked.len() > 100 && held > 1000 && broken > 500,
+            "{} rules, {held} held, {broken} broken",
+            checked.len()
+        );
+    }
+
+    #[test]
+    fn names_of_fields_in_cel_and_back() {
+        for (name, escaped) in
+            [("namespace", "__namespace__"), ("port", "port"), ("a-b", "a__dash__b"), ("a__b", "a__underscores__b")]
+        {
+            assert_eq!(escaped_field_name(name), escaped);
+            assert_eq!(unescaped_field_name(escaped), name);
         }
     }
 }

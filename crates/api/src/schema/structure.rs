@@ -61,13 +61,10 @@ pub(super) fn check_structure(node: &Node, value: &Value, trail: Trail<'_>, vali
     if let Some(expected) = node.kind
         && !is_of_type(value, expected)
     {
-        let message =
-            format!("Invalid value: {}: must be of type {}, not {}", shown(value), expected.name(), type_name(value));
-        return validation.add(trail, ViolationKind::Type, message);
+        return validation.wrong_type(trail, value, expected.name());
     }
     if !node.enumeration.is_empty() && !node.enumeration.contains(value) {
-        let supported = node.enumeration.iter().filter_map(Value::as_str);
-        return validation.unsupported(trail, value, supported);
+        return validation.unsupported(trail, value, &node.enumeration);
     }
     let before = validation.violations.len();
     match value {
@@ -92,18 +89,6 @@ fn is_of_type(value: &Value, expected: Type) -> bool {
         | (Type::Number, Value::Number(_)) => true,
         (Type::Integer, Value::Number(number)) => number.is_i64() || number.is_u64(),
         _ => false,
-    }
-}
-
-pub(super) fn type_name(value: &Value) -> &'static str {
-    match value {
-        Value::Null => "null",
-        Value::Bool(_) => "boolean",
-        Value::Number(number) if number.is_f64() => "number",
-        Value::Number(_) => "integer",
-        Value::String(_) => "string",
-        Value::Array(_) => "array",
-        Value::Object(_) => "object",
     }
 }
 
@@ -141,7 +126,9 @@ fn check_text(node: &Node, text: &str, trail: Trail<'_>, validation: &mut Valida
             Err(error) => Some(format!("the schema's pattern cannot be used: {error}")),
         };
         if let Some(why) = why {
-            return validation.add(trail, ViolationKind::Invalid, format!("Invalid value: {}: {why}", quoted()));
+            let message = format!("Invalid value: {}: {why}", quoted());
+            let remedy = meaning_of(&pattern.text).map(str::to_owned);
+            return validation.push(Violation { path: trail.to_path(), kind: ViolationKind::Invalid, message, remedy });
         }
     }
     if let Some(format) = node.format
@@ -150,6 +137,29 @@ fn check_text(node: &Node, text: &str, trail: Trail<'_>, validation: &mut Valida
         let message = format!("Invalid value: {}: must be {expected}", quoted());
         validation.add(trail, ViolationKind::Invalid, message);
     }
+}
+
+/// What the commonest patterns of the CRDs ask for, in words.
+fn meaning_of(pattern: &str) -> Option<&'static str> {
+    Some(match pattern {
+        r"^(\*\.)?[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$" => {
+            "a hostname has lower case letters, digits, '-' and '.'; a wildcard is a first label '*' alone: '*.example.com'"
+        }
+        r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$" => {
+            "use lower case letters, digits, '-' and '.', with a letter or digit at both ends of each part"
+        }
+        r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$" => {
+            "use lower case letters, digits and '-', with a letter or digit at both ends"
+        }
+        "^([0-9]{1,5}(h|m|s|ms)){1,4}$" => "a duration is written like '10s', '500ms' or '1h30m'",
+        r"^[A-Za-z0-9!#$%&'*+\-.^_\x60|~]+$" => {
+            "a header's name is a token of RFC 9110: letters, digits and !#$%&'*+-.^_`|~"
+        }
+        r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*\/[A-Za-z0-9\/\-._~%!$&'()*+,;=:]+$" => {
+            "write a domain and a path: 'example.com/gateway'"
+        }
+        _ => return None,
+    })
 }
 
 fn check_format(format: Format, text: &str) -> Result<(), &'static str> {

@@ -170,14 +170,21 @@ impl Validation {
         self.add(trail, ViolationKind::Invalid, format!("Invalid value: {}: {why}", shown(value)));
     }
 
+    /// `Invalid value: 80: must be of type string, not integer`; YAML reads some texts as something else.
+    pub(super) fn wrong_type(&mut self, trail: Trail<'_>, value: &Value, expected: &str) {
+        let message = format!("Invalid value: {}: must be of type {expected}, not {}", shown(value), type_name(value));
+        let violation = Violation::new(trail.to_path(), ViolationKind::Type, message);
+        let remedy = match (expected, value) {
+            ("string", Value::Bool(_) | Value::Number(_)) => Some("put the value in quotes"),
+            ("integer", Value::String(text)) if text.parse::<i64>().is_ok() => Some("remove the quotes"),
+            _ => None,
+        };
+        self.push(Violation { remedy: remedy.map(str::to_owned), ..violation });
+    }
+
     /// `Unsupported value: "X": supported values: "A", "B"`.
-    pub(super) fn unsupported<'v>(
-        &mut self,
-        trail: Trail<'_>,
-        value: &Value,
-        supported: impl IntoIterator<Item = &'v str>,
-    ) {
-        let supported: Vec<String> = supported.into_iter().map(|value| format!("\"{value}\"")).collect();
+    pub(super) fn unsupported(&mut self, trail: Trail<'_>, value: &Value, supported: &[Value]) {
+        let supported: Vec<String> = supported.iter().map(shown).collect();
         let message = format!("Unsupported value: {}: supported values: {}", shown(value), supported.join(", "));
         self.add(trail, ViolationKind::NotSupported, message);
     }
@@ -201,6 +208,18 @@ pub(super) fn shown(value: &Value) -> String {
         Value::Object(_) => "\"object\"".to_owned(),
         Value::String(text) => format!("\"{}\"", escape_foreign_text(text, MAX_VALUE)),
         scalar => scalar.to_string(),
+    }
+}
+
+fn type_name(value: &Value) -> &'static str {
+    match value {
+        Value::Null => "null",
+        Value::Bool(_) => "boolean",
+        Value::Number(number) if number.is_f64() => "number",
+        Value::Number(_) => "integer",
+        Value::String(_) => "string",
+        Value::Array(_) => "array",
+        Value::Object(_) => "object",
     }
 }
 
