@@ -23,24 +23,19 @@ pub(crate) enum Body {
     Http1(h1::RequestBody),
     /// A request's body from HTTP/2.
     Http2(h2::RequestBody),
-    /// A backend's response body.
-    Upstream(hyper::body::Incoming),
-    /// Wrapped by a filter, a limit or a recorder.
+    /// A backend's response body, and whatever is wrapped by a filter, a limit or a recorder.
     Boxed(Pin<Box<dyn http_body::Body<Data = Bytes, Error = BodyError>>>),
 }
 
 /// Why a body ended before its end.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum BodyError {
-    /// The client broke the rules of HTTP inside the body.
-    #[error("the client's body is malformed: {}", .0.as_str())]
+    /// The client broke the rules of HTTP inside the body, or sent it too slowly.
+    #[error("the client's body was refused: {}", .0.as_str())]
     Refused(Refusal),
     /// The client closed, or reset the stream, before the end of its body.
     #[error("the client closed before the end of its body")]
     ClientClosed,
-    /// The client sent less than the minimum rate.
-    #[error("the client sent its body too slowly")]
-    ClientTooSlow,
     /// The connection to the client failed.
     #[error("the connection to the client failed: {0}")]
     ClientIo(#[source] io::Error),
@@ -50,15 +45,19 @@ pub(crate) enum BodyError {
     /// A time limit of the route passed.
     #[error("a time limit of the route passed")]
     Timeout,
-    /// The gateway cut it: a drain was forced.
-    #[error("cut by the gateway's drain")]
+    /// The gateway cut it: its request is over, or a drain was forced.
+    #[error("cut, because its request is over")]
     Cut,
 }
 
-impl BodyError {
-    /// Whether the client is at fault rather than the backend or the gateway.
-    pub(crate) fn is_clients(&self) -> bool {
-        matches!(self, Self::Refused(_) | Self::ClientClosed | Self::ClientTooSlow | Self::ClientIo(_))
+impl From<h1::BodyError> for BodyError {
+    fn from(error: h1::BodyError) -> Self {
+        match error {
+            h1::BodyError::Refused(refusal) => Self::Refused(refusal),
+            h1::BodyError::ClientGone => Self::ClientClosed,
+            h1::BodyError::Io(kind) => Self::ClientIo(kind.into()),
+            h1::BodyError::Over => Self::Cut,
+        }
     }
 }
 
@@ -90,12 +89,11 @@ impl http_body::Body for Body {
                 *self = Self::Empty;
                 Poll::Ready((!bytes.is_empty()).then(|| Ok(Frame::data(bytes))))
             }
-            Self::Http1(body) => Pin::new(body).poll_frame(context),
-            Self::Http2(body) => Pin::new(body).poll_frame(context),
-            Self::Upstream(body) => {
+            Self::Http1(body) => {
                 let frame = ready!(Pin::new(body).poll_frame(context));
-                Poll::Ready(frame.map(|frame| frame.map_err(BodyError::Upstream)))
+                Poll::Ready(frame.map(|frame| frame.map_err(BodyError::from)))
             }
+            Self::Http2(body) => Pin::new(body).poll_frame(context),
             Self::Boxed(body) => body.as_mut().poll_frame(context),
         }
     }
@@ -106,7 +104,6 @@ impl http_body::Body for Body {
             Self::Full(bytes) => bytes.is_empty(),
             Self::Http1(body) => body.is_end_stream(),
             Self::Http2(body) => body.is_end_stream(),
-            Self::Upstream(body) => body.is_end_stream(),
             Self::Boxed(body) => body.is_end_stream(),
         }
     }
@@ -117,7 +114,6 @@ impl http_body::Body for Body {
             Self::Full(bytes) => SizeHint::with_exact(bytes.len() as u64),
             Self::Http1(body) => body.size_hint(),
             Self::Http2(body) => body.size_hint(),
-            Self::Upstream(body) => body.size_hint(),
             Self::Boxed(body) => body.size_hint(),
         }
     }

@@ -4,13 +4,14 @@
 //! connection serves is asked for anew for each request ([`Connection::port`]), so that a change of the configuration
 //! holds for open connections too.
 
+use crate::listener::Permit;
 use crate::worker::{CurrentPort, Port};
-use portcullis_model::{ListenerKey, ObjectName};
-use portcullis_runtime::drain::DrainWatch;
+use portcullis_model::ObjectName;
+use portcullis_runtime::drain::{DrainGuard, DrainWatch, Kind};
+use std::cell::RefCell;
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::Instant;
 use tokio::io::{AsyncRead, AsyncWrite};
 
 /// Bytes in both directions.
@@ -25,14 +26,14 @@ pub(crate) struct Connection {
     pub(crate) port: Rc<Port>,
     /// The client's end.
     pub(crate) peer: SocketAddr,
-    /// Our end. Its port is the bound one; the specification's is `port.number`.
-    pub(crate) local: SocketAddr,
     /// What the handshake came to; `None` on cleartext.
     pub(crate) tls: Option<TlsInfo>,
-    /// When it was accepted.
-    pub(crate) accepted: Instant,
     /// The drain of its port, which begins with the process's or the Gateway's at the latest.
     pub(crate) drain: DrainWatch,
+    /// Its place among those that may be open.
+    pub(crate) _permit: Permit,
+    /// What says that it is open, to whoever drains.
+    pub(crate) guard: RefCell<DrainGuard>,
 }
 
 /// What a TLS handshake came to.
@@ -40,12 +41,8 @@ pub(crate) struct Connection {
 pub(crate) struct TlsInfo {
     /// SNI, lower case, if the client sent one.
     pub(crate) server_name: Option<Arc<str>>,
-    /// The listener that the server name chose, whose certificates were shown.
-    pub(crate) listener: ListenerKey,
     /// Such as `TLSv1.3`.
     pub(crate) version: &'static str,
-    /// Such as `TLS13_AES_128_GCM_SHA256`.
-    pub(crate) cipher: &'static str,
     /// Whether a ticket spared the full handshake.
     pub(crate) resumed: bool,
 }
@@ -59,6 +56,11 @@ impl Connection {
     /// What the port serves now. To be asked once per request, and kept for that request.
     pub(crate) fn current(&self) -> Rc<CurrentPort> {
         self.port.current()
+    }
+
+    /// From now on it carries an upgraded protocol, and counts as a tunnel for whoever drains.
+    pub(crate) fn become_tunnel(&self) {
+        self.guard.borrow_mut().become_kind(Kind::Tunnel);
     }
 
     /// The connection as `decide` wants to know it.

@@ -1,6 +1,9 @@
 //! How a proxy is started: every limit and time with its default.
 
 use crate::http::h1;
+use crate::route::ForwardingOptions;
+use crate::telemetry::TelemetryOptions;
+use crate::upstream::UpstreamOptions;
 use portcullis_model::ObjectName;
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv6Addr};
@@ -21,10 +24,17 @@ pub struct Options {
     pub connections: ConnectionLimits,
     /// Time limits.
     pub timeouts: Timeouts,
-    /// HTTP/1.1 towards clients.
+    /// HTTP/1.1 towards clients; its pace of bodies and its limits of fields hold for HTTP/2 too. The scheme and the clocks
+    /// that [`Timeouts`] has are set from there.
     pub http1: h1::Options,
     /// HTTP/2 towards clients.
     pub http2: Http2Options,
+    /// Metrics and the access log.
+    pub telemetry: TelemetryOptions,
+    /// Connections to backends, and tries.
+    pub upstream: UpstreamOptions,
+    /// Who may say where a request came from.
+    pub forwarding: ForwardingOptions,
 }
 
 impl Default for Options {
@@ -36,8 +46,12 @@ impl Default for Options {
             backlog: 4096,
             connections: ConnectionLimits::default(),
             timeouts: Timeouts::default(),
-            http1: h1::Options::default(),
+            // A client that is about to send when the drain begins must not find a closed connection.
+            http1: h1::Options { idle_drain: Duration::from_secs(1), ..h1::Options::default() },
             http2: Http2Options::default(),
+            telemetry: TelemetryOptions::default(),
+            upstream: UpstreamOptions::default(),
+            forwarding: ForwardingOptions::default(),
         }
     }
 }

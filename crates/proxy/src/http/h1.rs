@@ -55,6 +55,9 @@ mod timer;
 mod transport;
 mod upgrade;
 
+pub(in crate::http) use chunk::is_forbidden_trailer;
+pub(in crate::http) use head::{content_length, is_authority, is_target};
+
 pub use body::{BodyError, RequestBody};
 pub use chunk::{ChunkDecoder, Decoded};
 pub use connection::{Ended, Outcome, serve};

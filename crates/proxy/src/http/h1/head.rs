@@ -563,7 +563,7 @@ fn is_for_the_recipient(name: &HeaderName) -> bool {
 }
 
 /// RFC 9110 section 8.6, no more than the digits, no more than 2^63-1.
-pub(super) fn content_length(value: &[u8]) -> Option<u64> {
+pub(in crate::http) fn content_length(value: &[u8]) -> Option<u64> {
     if value.is_empty() || value.len() > 19 {
         return None;
     }
@@ -625,7 +625,7 @@ fn absolute_form(target: &Bytes, method: &Method, host: &HeaderValue, scheme: &S
 ///
 /// Host names are of letters, digits, hyphens, underscores and points; RFC 3986 allows more, DNS does not. No user
 /// information, no percent-encoding, no zone, no empty port, no port 0 or with zeros in front.
-pub(super) fn is_authority(bytes: &[u8]) -> bool {
+pub(in crate::http) fn is_authority(bytes: &[u8]) -> bool {
     if let Some(rest) = bytes.strip_prefix(b"[") {
         let Some(end) = memchr(b']', rest) else {
             return false;
@@ -691,6 +691,6 @@ pub(super) fn is_token(byte: u8) -> bool {
     BYTES[byte as usize] & TOKEN != 0
 }
 
-fn is_target(byte: u8) -> bool {
+pub(in crate::http) fn is_target(byte: u8) -> bool {
     BYTES[byte as usize] & TARGET != 0
 }
