@@ -64,7 +64,6 @@ impl Changes {
         if previous.is_some() && !config.listeners.keys().any(is_new) {
             return;
         }
-        self.hosts.retain(|key, _| !is_new(key));
         routes.iter().for_each(|route| self.add_attached(route, is_new));
     }
 }
