@@ -17,6 +17,7 @@ mod filter;
 mod hostname;
 mod listener;
 mod name;
+mod pattern;
 mod route;
 mod secret;
 
@@ -30,6 +31,7 @@ pub use filter::{
 pub use hostname::Hostname;
 pub use listener::{Listener, ListenerKey, ListenerProtocol, ListenerState, ListenerTls};
 pub use name::ObjectName;
+pub use pattern::{PATTERN_LENGTH_LIMIT, PATTERN_SIZE_LIMIT};
 pub use route::{
     Attachment, BackendTarget, Failure, FailureReason, PathMatch, Retry, Route, RouteHostname, RouteKey, RouteKind,
     RouteMatch, Rule, RuleAction, StringMatch, Timeouts, ValueMatch, WeightedBackend,

@@ -61,7 +61,8 @@ impl<'de> Deserialize<'de> for RouteKey {
     }
 }
 
-/// A route and where it is attached. Only accepted attachments are here.
+/// A route and where it is attached. Only attachments that the listeners admit are here; a route that is refused for
+/// its own content is here as well, with rules that fail.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Route {
