@@ -130,7 +130,9 @@ fn link_listener(
             false => hosts.insert(hostname, Arc::new(HostTable::new(routes))),
         }
     }
-    hosts.shrink_to_fit();
+    if old.is_none() {
+        hosts.shrink_to_fit();
+    }
     let certificates = source.tls.as_ref().map(|tls| tls.certificates.clone()).unwrap_or_default();
     LinkedListener {
         key: source.key.clone(),

@@ -10,7 +10,7 @@ use std::sync::Arc;
 /// Places with more entries than this are divided further.
 const SCAN: usize = 8;
 /// Patterns of one set.
-const SET: usize = 64;
+const SET: usize = 1024;
 
 /// What all values of an entry begin and end with.
 pub(crate) struct Literals {

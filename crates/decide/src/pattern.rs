@@ -14,8 +14,10 @@ use std::sync::Arc;
 
 /// Bytes of a compiled pattern. A pattern of the API's 1,024 or 4,096 characters without large repetitions fits.
 const SIZE_LIMIT: usize = 256 * 1024;
-/// Bytes of a lazy automaton for a set of patterns, per worker that uses it.
-const SET_CACHE: usize = 512 * 1024;
+/// Bytes of a compiled set of patterns.
+const SET_SIZE_LIMIT: usize = 8 * 1024 * 1024;
+/// Bytes of a set's lazy automaton, per worker that uses it. When they do not suffice, the set is simulated instead.
+const SET_CACHE: usize = 1024 * 1024;
 const NEST_LIMIT: u32 = 64;
 
 /// A compiled pattern.
@@ -80,7 +82,7 @@ impl Set {
             patterns.iter().map(|pattern| parse(&pattern.text).map(whole)).collect::<Result<Vec<_>, _>>().ok()?;
         let config = meta::Config::new()
             .match_kind(MatchKind::All)
-            .nfa_size_limit(Some(SIZE_LIMIT))
+            .nfa_size_limit(Some(SET_SIZE_LIMIT))
             .hybrid(true)
             .hybrid_cache_capacity(SET_CACHE)
             .onepass(false)

@@ -3,31 +3,11 @@
 #[path = "support/support.rs"]
 mod support;
 
-use portcullis_decide::{Linked, Need, Step};
+use portcullis_decide::Linked;
 use proptest::prelude::*;
-use support::build::Request;
-use support::naive::{self, Outcome};
+use support::check::decide;
+use support::naive;
 use support::world::{self, Source};
-
-/// What the real matcher says, in the naive one's words.
-fn decide(linked: &Linked, request: &Request) -> Outcome {
-    if linked.port(request.port).is_none() {
-        return Outcome::Status(404);
-    }
-    let matched = match request.send(linked) {
-        Step::Need(Need::Backend(forward)) => forward.matched,
-        Step::Done(answer) => match answer.matched {
-            Some(matched) => matched,
-            None => return Outcome::Status(answer.status.as_u16()),
-        },
-    };
-    Outcome::Rule {
-        listener: matched.listener.key.to_string(),
-        route: matched.route.key.to_string(),
-        rule: matched.rule.index,
-        match_index: matched.match_index,
-    }
-}
 
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(512))]

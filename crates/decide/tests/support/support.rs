@@ -2,5 +2,6 @@
 #![allow(dead_code, unreachable_pub, clippy::unwrap_used, clippy::panic)]
 
 pub mod build;
+pub mod check;
 pub mod naive;
 pub mod world;
