@@ -132,7 +132,8 @@ mod tests {
             ("application/grpc", Version::HTTP_11, false),
             ("text/plain", Version::HTTP_2, false),
         ] {
-            let request = http::Request::builder().version(version).header(CONTENT_TYPE, content_type).body(()).unwrap();
+            let request =
+                http::Request::builder().version(version).header(CONTENT_TYPE, content_type).body(()).unwrap();
             assert_eq!(Answering::new(&request.into_parts().0).is_grpc, is_grpc, "{content_type} {version:?}");
         }
     }
@@ -142,7 +143,11 @@ mod tests {
         for (status, code) in [(404, "12"), (503, "14"), (504, "14"), (500, "2"), (400, "13"), (421, "2")] {
             let (mut head, ()) = Response::new(()).into_parts();
             as_grpc(&mut head, StatusCode::from_u16(status).unwrap(), "Reason");
-            assert_eq!((head.status, &head.headers["grpc-status"]), (StatusCode::OK, &code.parse().unwrap()), "{status}");
+            assert_eq!(
+                (head.status, &head.headers["grpc-status"]),
+                (StatusCode::OK, &code.parse().unwrap()),
+                "{status}"
+            );
         }
     }
 }

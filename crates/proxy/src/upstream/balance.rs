@@ -20,7 +20,11 @@ pub(crate) struct Picker<'a> {
 
 impl Picker<'_> {
     /// Chooses; `None` only if there are no endpoints.
-    pub(crate) fn pick<'e>(&self, endpoints: &'e [Rc<Endpoint>], random: &mut fastrand::Rng) -> Option<&'e Rc<Endpoint>> {
+    pub(crate) fn pick<'e>(
+        &self,
+        endpoints: &'e [Rc<Endpoint>],
+        random: &mut fastrand::Rng,
+    ) -> Option<&'e Rc<Endpoint>> {
         match endpoints {
             [] => None,
             [only] => Some(only),
@@ -36,7 +40,11 @@ impl Picker<'_> {
         endpoints.iter().any(|endpoint| !self.tried.contains(&endpoint.address))
     }
 
-    fn pick_carefully<'e>(&self, endpoints: &'e [Rc<Endpoint>], random: &mut fastrand::Rng) -> Option<&'e Rc<Endpoint>> {
+    fn pick_carefully<'e>(
+        &self,
+        endpoints: &'e [Rc<Endpoint>],
+        random: &mut fastrand::Rng,
+    ) -> Option<&'e Rc<Endpoint>> {
         let matching = |wanted: &dyn Fn(&Endpoint) -> bool| -> SmallVec<[&'e Rc<Endpoint>; 16]> {
             endpoints.iter().filter(|endpoint| wanted(endpoint)).collect()
         };

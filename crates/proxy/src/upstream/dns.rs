@@ -189,8 +189,7 @@ mod tests {
         let shared = Shared { names: Mutex::default(), questions: OnceLock::new() };
         let name: Arc<str> = "backend.example".into();
         let now = Instant::now();
-        let entry =
-            Entry { answers: watch::Sender::new(None), ask_again: now, is_asking: true, last_used: now };
+        let entry = Entry { answers: watch::Sender::new(None), ask_again: now, is_asking: true, last_used: now };
         shared.lock().insert(name.clone(), entry);
         let known = |shared: &Shared| shared.lock()[&name].answers.borrow().clone().map(|known| known.to_vec());
         shared.store(&name, None);

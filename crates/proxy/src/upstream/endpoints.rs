@@ -311,19 +311,17 @@ mod tests {
     }
 
     fn snapshot(backends: &[(&str, BackendProtocol, &[u16])]) -> Snapshot {
-        let compiled = Compiled::new(Arc::new(Gateway {
-            name: gateway(),
-            gateway_class: "class".into(),
-            addresses: Vec::new(),
-        }));
-        let config = |name: &str, protocol| {
-            Arc::new(Config { key: key(name), protocol, discovery: Discovery::EndpointSlices })
-        };
+        let compiled =
+            Compiled::new(Arc::new(Gateway { name: gateway(), gateway_class: "class".into(), addresses: Vec::new() }));
+        let config =
+            |name: &str, protocol| Arc::new(Config { key: key(name), protocol, discovery: Discovery::EndpointSlices });
         let endpoint = |port: &u16| Address { address: SocketAddr::from(([127, 0, 0, 1], *port)), zone: None };
         let served = ServedGateway {
             name: gateway(),
             linked: Arc::new(Linked::link(&compiled, None)),
-            backends: Arc::new(backends.iter().map(|(name, protocol, _)| (key(name), config(name, *protocol))).collect()),
+            backends: Arc::new(
+                backends.iter().map(|(name, protocol, _)| (key(name), config(name, *protocol))).collect(),
+            ),
             endpoints: Arc::new(
                 backends
                     .iter()

@@ -42,7 +42,8 @@ fn for_http2(head: &mut http::request::Parts) {
     let host = head.headers.remove(HOST);
     let mut uri = std::mem::take(&mut head.uri).into_parts();
     uri.scheme = Some(Scheme::HTTP);
-    uri.authority = host.and_then(|host| Authority::from_maybe_shared(bytes::Bytes::copy_from_slice(host.as_bytes())).ok());
+    uri.authority =
+        host.and_then(|host| Authority::from_maybe_shared(bytes::Bytes::copy_from_slice(host.as_bytes())).ok());
     if uri.authority.is_none() {
         uri.scheme = None;
     }
@@ -94,6 +95,9 @@ mod tests {
     fn upgrades_are_for_http1() {
         let mut head = head("GET", &[]);
         for_protocol(&mut head, BackendProtocol::Http1, false, Some(&HeaderValue::from_static("websocket")));
-        assert_eq!((&head.headers[CONNECTION], &head.headers[UPGRADE]), (&"upgrade".parse().unwrap(), &"websocket".parse().unwrap()));
+        assert_eq!(
+            (&head.headers[CONNECTION], &head.headers[UPGRADE]),
+            (&"upgrade".parse().unwrap(), &"websocket".parse().unwrap())
+        );
     }
 }

@@ -10,7 +10,6 @@ use crate::record::{Flag, Record};
 use crate::worker::Worker;
 use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
-use portcullis_runtime::drain::Kind;
 use std::cell::Cell;
 use std::future::pending;
 use std::io;
@@ -29,7 +28,6 @@ pub(crate) async fn tunnel(
     mut record: Record,
 ) {
     let worker = record.worker().clone();
-    let _guard = connection.drain.guard(Kind::Tunnel);
     let _counted = Counted::new(&worker);
     let Ok(backend) = backend.await else {
         record.flag(Flag::UpstreamFailure);
@@ -80,7 +78,11 @@ struct Watched<T> {
 }
 
 impl<T: AsyncRead + Unpin> AsyncRead for Watched<T> {
-    fn poll_read(mut self: Pin<&mut Self>, context: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
         let before = buffer.filled().len();
         let result = Pin::new(&mut self.io).poll_read(context, buffer);
         let count = buffer.filled().len() - before;

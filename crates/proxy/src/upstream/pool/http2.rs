@@ -77,9 +77,8 @@ impl Connections {
             return None;
         }
         let with_room = open.iter().find(|connection| connection.streams.get() < connection.limit.get().max(1));
-        let chosen = with_room.or_else(|| {
-            if may_open { None } else { open.iter().min_by_key(|connection| connection.streams.get()) }
-        });
+        let chosen = with_room
+            .or_else(|| if may_open { None } else { open.iter().min_by_key(|connection| connection.streams.get()) });
         chosen.map(Stream::new)
     }
 
