@@ -1,4 +1,5 @@
 //! What must hold for any bytes: the bodies of the fuzz targets, on generated input and on the corpus of `fuzz/corpus`.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stdout, reason = "tests")]
 
 use portcullis_proxy::http::h1::fuzz;
 use proptest::prelude::*;

@@ -1,9 +1,17 @@
 //! Requests as they should be: bytes into a socket, bytes out of it.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stdout, reason = "tests")]
 
 #[path = "h1/support.rs"]
 mod support;
 
-use portcullis_proxy::http::h1::{BodyRate, Options, Outcome, Refusal, RequestEnd, UnderscorePolicy};
+use bytes::Bytes;
+use http::{Request, Response};
+use http_body_util::Full;
+use portcullis_proxy::http::h1::{
+    BodyRate, Options, Outcome, Refusal, RequestBody, RequestEnd, UnderscorePolicy, serve, service_fn,
+};
+use std::future::pending;
+use std::rc::Rc;
 use std::time::Duration;
 use support::{Server, run};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -183,6 +191,20 @@ fn connections_are_kept_as_the_versions_say() {
         assert_eq!(client.read_to_end().await, reply("connection: close\r\n", "xx"));
         server.wait_until(|seen| seen.outcomes == [Outcome::Finished]).await;
     });
+}
+
+/// What a connection is, times the connections that a gateway has: what a request needs is not part of it.
+#[test]
+fn an_idle_connection_is_small() {
+    let service = service_fn(async |_: Request<RequestBody>| {
+        let large = [0u8; 8 * 1024];
+        tokio::task::yield_now().await;
+        Response::new(Full::new(Bytes::copy_from_slice(&large))).into()
+    });
+    let (_, io) = tokio::io::duplex(1);
+    let future = serve(io, Rc::new(Options::default()), &service, pending());
+    let size = size_of_val(&future);
+    assert!(size <= 1536, "{size}");
 }
 
 #[test]

@@ -545,6 +545,7 @@ where
 
     /// Answers a head that was refused, and closes.
     async fn refuse(&mut self, refusal: Refusal, received: &[u8]) -> Finish<'a, S> {
+        self.timer.clear();
         self.service.refused(&Refused { refusal, received });
         self.answer(refusal.status(), refusal.as_str(), true);
         if self.flush().await.is_ok() {

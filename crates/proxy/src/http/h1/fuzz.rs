@@ -12,14 +12,17 @@ use super::refusal::Refusal;
 
 /// A head that came to an end: what it is, and how many bytes were left behind it.
 type ParsedHead = Result<Option<(Head, usize)>, Refusal>;
+/// The data of a body, and if it came to an end: its trailer fields, and how many bytes were left behind it.
+type DecodedBody = (Vec<u8>, Result<Option<(HeaderMap, usize)>, Refusal>);
 
 /// Heads: no panic; the verdict does not depend on how the bytes were cut; and what is accepted, written anew, is read
 /// as the same request with nothing behind it.
 pub fn head(data: &[u8]) {
-    let whole = parse_head(data, usize::MAX);
+    let options = Options::default();
+    let whole = parse_head(data, usize::MAX, &options);
     for step in [1, 7, 64] {
         if data.len() / step < 4096 {
-            let pieces = parse_head(data, step);
+            let pieces = parse_head(data, step, &options);
             assert_eq!(whole, pieces, "cut into pieces of {step}: {}", data.escape_ascii());
         }
     }
@@ -27,13 +30,16 @@ pub fn head(data: &[u8]) {
         return;
     };
     let written = write_head(&head);
-    let Ok(Some((again, 0))) = parse_head(&written, usize::MAX) else {
-        panic!("not read again: {} from {}", written.escape_ascii(), data.escape_ascii());
+    // Written anew, a head at a limit can be a little longer: a space behind each colon, and a Connection field.
+    let wider = Options {
+        max_head_bytes: 2 * options.max_head_bytes,
+        max_line_bytes: 2 * options.max_line_bytes,
+        max_fields: 2 * options.max_fields,
+        ..options
     };
-    let mut expected = head;
-    expected.size = again.size;
-    expected.dropped_fields = 0;
-    assert_eq!(again, expected, "read differently: {}", written.escape_ascii());
+    let expected = Head { size: written.len(), dropped_fields: 0, ..head };
+    let again = parse_head(&written, usize::MAX, &wider);
+    assert_eq!(again, Ok(Some((expected, 0))), "read differently: {}", written.escape_ascii());
 }
 
 /// Chunked bodies: no panic; the verdict does not depend on how the bytes were cut; and what is accepted, encoded anew, is
@@ -60,15 +66,14 @@ pub fn chunks(data: &[u8]) {
     assert_eq!(again, (body, Ok(Some((trailers, 0)))), "read differently: {}", written.escape_ascii());
 }
 
-fn parse_head(data: &[u8], step: usize) -> ParsedHead {
-    let options = Options::default();
+fn parse_head(data: &[u8], step: usize, options: &Options) -> ParsedHead {
     let mut parser = HeadParser::default();
     let mut buffer = BytesMut::new();
     let mut given = 0;
     for piece in data.chunks(step.min(data.len().max(1))) {
         buffer.extend_from_slice(piece);
         given += piece.len();
-        if let Some(head) = parser.parse(&mut buffer, &options)? {
+        if let Some(head) = parser.parse(&mut buffer, options)? {
             return Ok(Some((head, buffer.len() + data.len() - given)));
         }
     }
@@ -102,8 +107,7 @@ fn write_head(head: &Head) -> Vec<u8> {
     out
 }
 
-/// The data, and with the end of the body its trailer fields and how many bytes were left.
-fn decode(data: &[u8], step: usize) -> (Vec<u8>, Result<Option<(HeaderMap, usize)>, Refusal>) {
+fn decode(data: &[u8], step: usize) -> DecodedBody {
     let options = Options::default();
     let mut decoder = ChunkDecoder::default();
     let (mut buffer, mut body, mut trailers) = (BytesMut::new(), Vec::new(), HeaderMap::new());
