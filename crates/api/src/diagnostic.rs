@@ -148,7 +148,7 @@ impl Diagnostic {
         let column = self.column as usize;
         Some(match mask::visible_part(text, index, is_secret) {
             mask::Visible::Whole => ShownLine::new(raw, column),
-            mask::Visible::Key(key) => ShownLine::new(&format!("{key} (hidden: part of a Secret)"), column),
+            mask::Visible::Key(key) => ShownLine::new(&format!("{key} (hidden: part of a Secret)"), 1),
         })
     }
 }

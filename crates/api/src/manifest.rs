@@ -166,8 +166,9 @@ impl Document {
         let mut diagnostics: Vec<Diagnostic> =
             validation.violations.iter().map(|violation| self.origin.diagnose(violation, key.clone())).collect();
         if validation.omitted > 0 {
-            let message = format!("and {} more errors in this object", validation.omitted);
-            diagnostics.push(self.origin.diagnostic(Severity::Error, "more-errors", &FieldPath::root(), key, message));
+            let severity = if validation.is_valid() { Severity::Warning } else { Severity::Error };
+            let message = format!("and {} more in this object", validation.omitted);
+            diagnostics.push(self.origin.diagnostic(severity, "more-errors", &FieldPath::root(), key, message));
         }
         diagnostics.sort_by_key(|diagnostic| (diagnostic.line, diagnostic.column));
         diagnostics
@@ -294,6 +295,10 @@ impl Origin {
 
     fn locate(&self, path: &FieldPath, of_key: bool) -> Position {
         let segments: Vec<&Segment> = self.prefix.segments().iter().chain(path.segments()).collect();
+        if segments.is_empty() {
+            let start = split::content_start(self.chunk.text());
+            return Position { line: self.chunk.first_line + start.line - 1, column: start.column };
+        }
         let found = self.chunk.place().find(&segments, of_key);
         Position { line: self.chunk.first_line + found.line - 1, column: found.column }
     }

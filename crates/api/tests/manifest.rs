@@ -153,6 +153,23 @@ fn every_bound_has_its_answer() {
     assert_eq!(parse("f.yaml", &deep, &Limits::default()).diagnostics.len(), 1);
 }
 
+#[test]
+fn warnings_never_hide_an_error() {
+    let unknown: String = (0..100).map(|index| format!("  unknown{index}: 1\n")).collect();
+    let head = "apiVersion: gateway.networking.k8s.io/v1\nkind: HTTPRoute\nmetadata: {name: r}\nspec:\n";
+    let warned = loaded(&format!("{head}{unknown}"));
+    assert_eq!((warned.objects.len(), warned.diagnostics.len()), (1, 33));
+    assert!(warned.diagnostics.iter().all(|diagnostic| diagnostic.severity == Severity::Warning));
+    for mistake in ["  hostnames: [UPPER]\n", "  rules: [{backendRefs: [{name: svc}]}]\n"] {
+        let refused = loaded(&format!("{head}{unknown}{mistake}"));
+        assert_eq!(refused.objects.len(), 0, "{mistake}");
+        assert!(
+            refused.diagnostics.iter().any(|found| found.field.is_some() && found.severity == Severity::Error),
+            "{mistake}"
+        );
+    }
+}
+
 const BAD_GATEWAY: &str = "# The edge.
 apiVersion: gateway.networking.k8s.io/v1
 kind: Gateway

@@ -6,6 +6,8 @@
 
 use std::ops::Range;
 
+use super::Position;
+
 /// A document's text, with its separator, comments and directives.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Piece {
@@ -54,6 +56,20 @@ fn document_end(text: &str) -> (usize, u32) {
     (offset, lines)
 }
 
+/// Where the content of a document starts: after its separator, comments and directives. Counts from the
+/// document's start.
+pub(super) fn content_start(text: &str) -> Position {
+    for (line, content) in text.split('\n').enumerate() {
+        let rest = if is_marker(content, "---") { &content[3..] } else { content };
+        let start = rest.trim_start();
+        if !(start.is_empty() || start.starts_with('#') || content.starts_with('%')) {
+            let before = &content[..content.len() - start.len()];
+            return Position { line: line as u32 + 1, column: before.chars().count() as u32 + 1 };
+        }
+    }
+    Position { line: 1, column: 1 }
+}
+
 fn is_marker(line: &str, marker: &str) -> bool {
     line.strip_prefix(marker).is_some_and(|rest| rest.is_empty() || rest.starts_with([' ', '\t', '\r', '\n']))
 }
@@ -61,6 +77,20 @@ fn is_marker(line: &str, marker: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn content_starts_after_comments() {
+        for (text, line, column) in [
+            ("a: 1", 1, 1),
+            ("---\na: 1", 2, 1),
+            ("# x\n\n%YAML 1.2\n--- # y\n  a: 1", 5, 3),
+            ("--- {a: 1}", 1, 5),
+            ("", 1, 1),
+            ("# only\n", 1, 1),
+        ] {
+            assert_eq!(content_start(text), Position { line, column }, "{text:?}");
+        }
+    }
 
     #[test]
     fn documents_of_a_stream() {

@@ -2,8 +2,9 @@
 //!
 //! Each distinct rule is compiled once, when it first applies to something: a subtree that is absent costs
 //! nothing. Rules run as [`Expression`]s, straight on the JSON; what that evaluator does not know goes to
-//! kube-cel, which is also what the tests compare it with. (Measured on an HTTPRoute with two rules: kube-cel
-//! alone takes 50 times as long, because it converts the subtree for each call of a function.)
+//! kube-cel, which is also what the tests compare it with. kube-cel alone would convert the subtree for each
+//! function that a rule calls and compile each regular expression anew. Measured in release: defaults, structure
+//! and rules take 0.04 ms for an HTTPRoute with two rules; with kube-cel it was 0.3 ms for upstream's examples.
 
 use std::collections::BTreeMap;
 use std::collections::HashMap;

@@ -114,14 +114,14 @@ impl fmt::Display for Violation {
 pub struct Validation {
     /// The mistakes, in the order of the schema's fields: at most 32.
     pub violations: Vec<Violation>,
-    /// How many more there are.
+    /// How many more there are. Errors are kept before warnings.
     pub omitted: usize,
 }
 
 impl Validation {
     /// Whether an API server would accept the object.
     pub fn is_valid(&self) -> bool {
-        self.omitted == 0 && self.errors().next().is_none()
+        self.errors().next().is_none()
     }
 
     /// The violations for which an API server refuses the object.
@@ -135,7 +135,8 @@ impl Validation {
 
     /// Whether an error stands at `path` or below it.
     pub(super) fn has_error_within(&self, path: &FieldPath) -> bool {
-        self.omitted > 0 || self.errors().any(|violation| violation.path.is_within(path))
+        // Which fields the errors beyond the limit are in is not known.
+        self.errors().count() == MAX_VIOLATIONS || self.errors().any(|violation| violation.path.is_within(path))
     }
 
     pub(super) fn push(&mut self, violation: Violation) {
@@ -148,11 +149,14 @@ impl Validation {
         if known {
             return;
         }
-        if self.violations.len() < MAX_VIOLATIONS {
-            self.violations.push(violation);
-        } else if violation.kind.severity() == Severity::Error {
+        if self.violations.len() == MAX_VIOLATIONS {
             self.omitted += 1;
+            let weight = |violation: &Violation| violation.kind.severity();
+            let lightest = self.violations.iter().rposition(|kept| weight(kept) < weight(&violation));
+            let Some(lightest) = lightest else { return };
+            self.violations.remove(lightest);
         }
+        self.violations.push(violation);
     }
 
     pub(super) fn add(&mut self, trail: Trail<'_>, kind: ViolationKind, message: impl Into<String>) {
