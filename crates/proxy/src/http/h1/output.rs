@@ -79,9 +79,15 @@ impl Output {
         context: &mut Context<'_>,
     ) -> Poll<io::Result<()>> {
         while !self.is_empty() {
-            let slices = [&self.gathered[self.gathered_written..], &self.data, self.tail].map(IoSlice::new);
+            let slices = [&self.gathered[self.gathered_written..], &self.data, self.tail];
+            // Empty slices in front would hide the others from a transport without vectored writes.
             let first = slices.iter().position(|slice| !slice.is_empty()).unwrap_or_default();
-            let written = ready!(Pin::new(&mut *io).poll_write_vectored(context, &slices[first..]))?;
+            let written = if slices[first + 1..].iter().all(|slice| slice.is_empty()) {
+                ready!(Pin::new(&mut *io).poll_write(context, slices[first]))?
+            } else {
+                let slices = slices.map(IoSlice::new);
+                ready!(Pin::new(&mut *io).poll_write_vectored(context, &slices[first..]))?
+            };
             if written == 0 {
                 return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
             }
