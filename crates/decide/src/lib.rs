@@ -10,6 +10,9 @@
 //! - [`path`]: the normal form of a path, used by matching and forwarding alike.
 //! - [`Linked`] → [`Port`] → [`LinkedListener`] → host → path → rule: the order in which a request is looked up. The cost
 //!   follows the length of Host and path, not the number of routes.
+//! - What the specification leaves open is decided where it is done, and documented there: patterns match the whole
+//!   value, repeated header lines count as one joined by `,`, of a repeated query parameter the first value counts, a
+//!   Host is compared in lower case without port and trailing dot, a request without a Host is a catch-all listener's.
 //! - Filters are parsed when linking; one that cannot be honoured makes its rule answer 500 ([`LinkProblem`]).
 
 mod answer;
@@ -36,3 +39,13 @@ pub use linked::{
 };
 pub use request::{Connection, Forward, HostRefusal, Need, RequestHead};
 pub use weight::WeightedRoundRobin;
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn a_linked_configuration_is_shared_among_threads() {
+        fn shared<T: Send + Sync>() {}
+        shared::<super::Linked>();
+        shared::<super::Forward>();
+    }
+}

@@ -65,7 +65,9 @@ fn normal(path: &str) -> Result<String, String> {
 #[cfg(test)]
 mod tests {
     use super::{LinkedPathModifier, RewrittenPath};
+    use crate::path::normalize;
     use portcullis_model::PathModifier;
+    use proptest::prelude::*;
 
     fn rewrite(modifier: PathModifier, path: &'static str, prefix: &str) -> String {
         let prefix = prefix.strip_suffix('/').unwrap_or(prefix).len();
@@ -127,5 +129,28 @@ mod tests {
     fn a_prefix_modifier_needs_prefix_matches() {
         assert!(LinkedPathModifier::new(&PathModifier::ReplacePrefixMatch("/a".into()), false).is_err());
         assert!(LinkedPathModifier::new(&PathModifier::ReplaceFullPath("/a".into()), false).is_ok());
+    }
+
+    proptest! {
+        #[test]
+        fn a_modified_path_is_in_normal_form(
+            elements in prop::collection::vec("[a.%2Fe;]{0,4}", 1..5),
+            replacement in "[/a.%2Ee;]{0,8}",
+            depth in 0usize..4,
+        ) {
+            let path = format!("/{}", elements.join("/"));
+            let Ok(path) = normalize(&path) else { return Ok(()) };
+            let prefix = path.match_indices('/').nth(depth).map_or(path.len(), |(at, _)| at);
+            for modifier in
+                [PathModifier::ReplaceFullPath(replacement.as_str().into()), PathModifier::ReplacePrefixMatch(replacement.as_str().into())]
+            {
+                let Ok(modifier) = LinkedPathModifier::new(&modifier, true) else { continue };
+                let mut rewritten = RewrittenPath { path: path.clone(), prefix };
+                modifier.apply(&mut rewritten);
+                let again = normalize(&rewritten.path).map(|path| path.into_owned());
+                prop_assert_eq!(again, Ok(rewritten.path.to_string()));
+                prop_assert!(rewritten.path.get(rewritten.prefix..).is_some());
+            }
+        }
     }
 }
