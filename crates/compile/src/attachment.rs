@@ -79,10 +79,14 @@ pub(crate) fn attach(
         }
         let question = Question { candidate, gateway: &gateway, labels: &labels, section, port: parent_ref.port };
         let outcome = match unknown_field(&parent_ref.extra) {
-            Some(name) => Err((NotAccepted::UnsupportedValue, format!("{field}: the field {} is unknown", Foreign(name)))),
+            Some(name) => {
+                Err((NotAccepted::UnsupportedValue, format!("{field}: the field {} is unknown", Foreign(name))))
+            }
             None => question.ask(&admissions),
         };
-        if let (Err((NotAccepted::NotAllowedByListeners, _)), false, true) = (&outcome, is_declared, candidate.standalone) {
+        if let (Err((NotAccepted::NotAllowedByListeners, _)), false, true) =
+            (&outcome, is_declared, candidate.standalone)
+        {
             attachments.findings.extend(question.undeclared_namespace(&admissions, &field));
         }
         let outcome = outcome.map(|admitted| {
@@ -104,7 +108,8 @@ pub(crate) fn attach(
     attachments.findings.extend(unserved_hostnames(candidate, &attachments, &served));
     if candidate.standalone && candidate.parent_refs.is_empty() {
         let (message, remedy) = ("the route names no parent and serves nothing", "name a Gateway in parentRefs");
-        let finding = Finding::new(FindingCode::ParentNotFound, candidate.key.clone(), "spec.parentRefs", message, remedy);
+        let finding =
+            Finding::new(FindingCode::ParentNotFound, candidate.key.clone(), "spec.parentRefs", message, remedy);
         attachments.findings.push(finding);
     }
     attachments
@@ -137,8 +142,10 @@ impl Question<'_> {
         if named.is_empty() {
             return Err((NotAccepted::NoMatchingParent, self.no_matching_parent(admissions)));
         }
-        let (allowed, refusals): (Vec<_>, Vec<_>) =
-            named.into_iter().map(|admission| (admission, self.refusal(admission))).partition(|(_, refusal)| refusal.is_none());
+        let (allowed, refusals): (Vec<_>, Vec<_>) = named
+            .into_iter()
+            .map(|admission| (admission, self.refusal(admission)))
+            .partition(|(_, refusal)| refusal.is_none());
         if allowed.is_empty() {
             let refusals: Vec<_> = refusals.into_iter().filter_map(|(_, refusal)| refusal).collect();
             return Err((NotAccepted::NotAllowedByListeners, joined(&refusals, "; ")));
@@ -184,7 +191,11 @@ impl Question<'_> {
             (None, Some(port)) => format!("with port {port}"),
             (None, None) => "at all".to_owned(),
         };
-        format!("Gateway {} has no listener {asked}; its listeners are {}", shown(self.gateway), joined(&listeners, ", "))
+        format!(
+            "Gateway {} has no listener {asked}; its listeners are {}",
+            shown(self.gateway),
+            joined(&listeners, ", ")
+        )
     }
 
     /// Why a listener does not allow the route.
@@ -204,7 +215,10 @@ impl Question<'_> {
             )),
             AllowedNamespaces::None => Some(format!("listener {name} takes no routes")),
             AllowedNamespaces::Selector(selector) => (!selects(selector, self.labels)).then(|| {
-                format!("listener {name} takes routes of namespaces with {}; namespace {namespace} has not", selected(selector))
+                format!(
+                    "listener {name} takes routes of namespaces with {}; namespace {namespace} has not",
+                    selected(selector)
+                )
             }),
         }
     }
@@ -240,7 +254,8 @@ fn selects(selector: &LabelSelector, labels: &BTreeMap<String, String>) -> bool 
 
 /// A selector in words.
 fn selected(selector: &LabelSelector) -> String {
-    let labels = selector.match_labels.iter().map(|(key, value)| format!("label {}: \"{}\"", Foreign(key), Foreign(value)));
+    let labels =
+        selector.match_labels.iter().map(|(key, value)| format!("label {}: \"{}\"", Foreign(key), Foreign(value)));
     let expressions = selector.match_expressions.iter().map(|expression| {
         let values: Vec<_> = expression.values.iter().map(|value| format!("\"{}\"", Foreign(value))).collect();
         let values = if values.is_empty() { String::new() } else { format!(" ({})", joined(&values, ", ")) };
@@ -260,7 +275,11 @@ fn intersections(listener: Option<&Hostname>, route: &[Hostname]) -> Vec<RouteHo
     both.collect::<BTreeSet<_>>().into_iter().collect()
 }
 
-fn unserved_hostnames(candidate: &Candidate<'_>, attachments: &Attachments, served: &BTreeSet<Hostname>) -> Option<Finding> {
+fn unserved_hostnames(
+    candidate: &Candidate<'_>,
+    attachments: &Attachments,
+    served: &BTreeSet<Hostname>,
+) -> Option<Finding> {
     if attachments.listeners.is_empty() {
         return None;
     }
@@ -282,7 +301,8 @@ fn unsupported_parent(candidate: &Candidate<'_>, parent_ref: &ParentReference, f
     // A Service as a parent is a service mesh's business, which in a cluster may well be there.
     let is_ours = parent_ref.group() == GATEWAY_GROUP;
     (is_ours || candidate.standalone).then(|| {
-        let message = format!("a parent of kind {} is not supported", group_kind(parent_ref.group(), parent_ref.kind()));
+        let message =
+            format!("a parent of kind {} is not supported", group_kind(parent_ref.group(), parent_ref.kind()));
         Finding::new(FindingCode::NotSupported, candidate.key.clone(), field, message, "name a Gateway")
     })
 }

@@ -77,7 +77,10 @@ pub(crate) fn resolve(
     }
     if (reference.group(), reference.kind()) != ("", "Service") {
         let kind = group_kind(reference.group(), reference.kind());
-        return Err(Invalid::new(Unresolved::InvalidKind, format!("a backend of kind {kind} is not supported; use a Service")));
+        return Err(Invalid::new(
+            Unresolved::InvalidKind,
+            format!("a backend of kind {kind} is not supported; use a Service"),
+        ));
     }
     if let Some(field) = unknown_field(&reference.extra) {
         let message = format!("the field {} of the reference is unknown", Foreign(field));
@@ -87,7 +90,8 @@ pub(crate) fn resolve(
         return Err(Invalid::new(Unresolved::BackendNotFound, format!("Service {} does not exist", shown(&service))));
     };
     let Some(port) = reference.port else {
-        let message = format!("a reference to a Service needs a port; those of {} are {}", shown(&service), ports(object));
+        let message =
+            format!("a reference to a Service needs a port; those of {} are {}", shown(&service), ports(object));
         return Err(Invalid::new(Unresolved::BackendNotFound, message));
     };
     let found = describe(object, port, surroundings.external_names)
@@ -290,7 +294,11 @@ pub(crate) fn slice_findings(key: &ObjectKey, slice: &EndpointSlice) -> Vec<Find
     for (index, endpoint) in slice.endpoints.iter().enumerate() {
         if address(slice, endpoint).is_none() {
             let text = endpoint.addresses.first().map(String::as_str).unwrap_or_default();
-            let message = format!("'{}' is not an address of type {}: the endpoint is not used", Foreign(text), slice.address_type);
+            let message = format!(
+                "'{}' is not an address of type {}: the endpoint is not used",
+                Foreign(text),
+                slice.address_type
+            );
             let field = format!("endpoints[{index}].addresses");
             findings.push(Finding::new(FindingCode::EndpointIgnored, key.clone(), field, message, "correct it"));
         }

@@ -94,8 +94,7 @@ fn public_keys(key: &PrivateKey) -> Result<Vec<Vec<u8>>, String> {
     };
     keys.extend(rsa.map(|pair| pair.public_key().as_ref().to_vec()));
     if key.format != PrivateKeyFormat::Pkcs1 {
-        for curve in
-            [&ECDSA_P256_SHA256_ASN1_SIGNING, &ECDSA_P384_SHA384_ASN1_SIGNING, &ECDSA_P521_SHA512_ASN1_SIGNING]
+        for curve in [&ECDSA_P256_SHA256_ASN1_SIGNING, &ECDSA_P384_SHA384_ASN1_SIGNING, &ECDSA_P521_SHA512_ASN1_SIGNING]
         {
             let pair = EcdsaKeyPair::from_private_key_der(curve, der).ok();
             keys.extend(pair.map(|pair| pair.public_key().as_ref().to_vec()));
@@ -137,5 +136,6 @@ pub(crate) fn covers(dns_name: &str, hostname: &str) -> bool {
         return true;
     }
     let Some(parent) = dns_name.strip_prefix("*.") else { return false };
-    !hostname.starts_with("*.") && hostname.split_once('.').is_some_and(|(label, rest)| !label.is_empty() && rest == parent)
+    !hostname.starts_with("*.")
+        && hostname.split_once('.').is_some_and(|(label, rest)| !label.is_empty() && rest == parent)
 }

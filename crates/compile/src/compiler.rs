@@ -9,7 +9,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use portcullis_api::{Object, ObjectKey};
-use portcullis_model::{BackendKey, Config, ConfigDelta, ListenerKey, ObjectName, Resource, ResourceKey, Route, RouteKey, RouteKind};
+use portcullis_model::{
+    BackendKey, Config, ConfigDelta, ListenerKey, ObjectName, Resource, ResourceKey, Route, RouteKey, RouteKind,
+};
 use serde::Serialize;
 
 use crate::attachment::{self, Attachments, Candidate, Parent};
@@ -236,7 +238,9 @@ impl Compiler {
         if now < before {
             dirty.gateways.extend(self.gateways.keys().cloned());
         }
-        dirty.gateways.extend(self.index.changes_of_gateway.iter().filter(|(_, at)| due(**at)).map(|(name, _)| name.clone()));
+        dirty
+            .gateways
+            .extend(self.index.changes_of_gateway.iter().filter(|(_, at)| due(**at)).map(|(name, _)| name.clone()));
         self.update(dirty)
     }
 
@@ -331,7 +335,8 @@ impl Compiler {
 
     fn mark_slice(&mut self, name: &ObjectName, dirty: &mut Dirty) {
         dirty.services.extend(self.index.service_of_slice.of(name).cloned());
-        let service: BTreeSet<_> = self.snapshot.endpoint_slices.get(name).and_then(|slice| service_of(slice)).into_iter().collect();
+        let service: BTreeSet<_> =
+            self.snapshot.endpoint_slices.get(name).and_then(|slice| service_of(slice)).into_iter().collect();
         dirty.services.extend(service.iter().cloned());
         self.index.service_of_slice.set(name, service);
     }
@@ -413,7 +418,8 @@ impl Compiler {
         let Some(claim) = self.index.claims.get(name) else { return taken };
         for port in &claim.ports {
             let others = self.index.ports_of_gateway.to(port).filter_map(|other| self.index.claims.get(other));
-            let holder = others.filter(|other| other.rank < claim.rank && other.overlaps(claim)).min_by_key(|other| &other.rank);
+            let holder =
+                others.filter(|other| other.rank < claim.rank && other.overlaps(claim)).min_by_key(|other| &other.rank);
             if let Some(holder) = holder {
                 taken.insert(*port, holder.rank.1.clone());
             }
@@ -423,7 +429,8 @@ impl Compiler {
 
     fn update_gateway(&mut self, name: &ObjectName, dirty: &mut Dirty) {
         let gateway = self.snapshot.gateways.get(name).cloned();
-        let class_name: Option<Arc<str>> = gateway.as_ref().map(|gateway| gateway.spec.gateway_class_name.as_str().into());
+        let class_name: Option<Arc<str>> =
+            gateway.as_ref().map(|gateway| gateway.spec.gateway_class_name.as_str().into());
         let class = class_name.as_deref().map(|class| self.class(class));
         let ours = gateway.as_ref().zip(class.as_ref()).filter(|(_, class)| class.is_ours());
         let taken_ports = self.taken_ports(name);
@@ -508,7 +515,8 @@ impl Compiler {
             let grants = self.index.froms_of_grant.to(&(referrer.0, referrer.1.namespace.clone()));
             dirty.findings.extend(grants.map(|grant| gateway_api_key("ReferenceGrant", grant)));
         }
-        let crossings = after.iter().filter(|reference| !reference.is_local()).map(|reference| reference.to.namespace.clone());
+        let crossings =
+            after.iter().filter(|reference| !reference.is_local()).map(|reference| reference.to.namespace.clone());
         self.index.crossings.set(&referrer, crossings.collect());
     }
 
@@ -528,7 +536,11 @@ impl Compiler {
                     http_route::compile(&key, &route, &surroundings)
                 })
             });
-            let attachments = self.attach(&key, &route.spec.parent_refs, compiled.as_ref().map(|compiled| compiled.hostnames.as_slice()));
+            let attachments = self.attach(
+                &key,
+                &route.spec.parent_refs,
+                compiled.as_ref().map(|compiled| compiled.hostnames.as_slice()),
+            );
             let created = Some(age(&route.metadata)).and_then(|(is_unknown, created)| (!is_unknown).then_some(created));
             RouteState { compiled, attachments, created }
         });
@@ -555,12 +567,8 @@ impl Compiler {
         hostnames: Option<&[portcullis_model::Hostname]>,
     ) -> Attachments {
         let any = [portcullis_model::Hostname::Any];
-        let candidate = Candidate {
-            key,
-            parent_refs,
-            hostnames: hostnames.unwrap_or(&any),
-            standalone: self.options.standalone,
-        };
+        let candidate =
+            Candidate { key, parent_refs, hostnames: hostnames.unwrap_or(&any), standalone: self.options.standalone };
         attachment::attach(&candidate, &self.snapshot, |gateway| {
             self.parents.get(gateway).cloned().unwrap_or(Parent::Missing)
         })
@@ -595,7 +603,13 @@ impl Compiler {
         }
     }
 
-    fn index_route(&mut self, name: &ObjectName, before: Option<&RouteState>, after: Option<&RouteState>, dirty: &mut Dirty) {
+    fn index_route(
+        &mut self,
+        name: &ObjectName,
+        before: Option<&RouteState>,
+        after: Option<&RouteState>,
+        dirty: &mut Dirty,
+    ) {
         let none = BTreeSet::new();
         let references = |state: Option<&'_ RouteState>| {
             state.and_then(|state| state.compiled.as_ref()).map(|compiled| compiled.references.clone())
@@ -671,7 +685,9 @@ impl Compiler {
         let mut keys = BTreeSet::new();
         for listener in self.gateways.get(name).iter().flat_map(|gateway| &gateway.listeners) {
             keys.insert(ResourceKey::Listener(listener.admission.key.clone()));
-            keys.extend(listener.certificates.iter().map(|certificate| ResourceKey::Certificate(certificate.key.clone())));
+            keys.extend(
+                listener.certificates.iter().map(|certificate| ResourceKey::Certificate(certificate.key.clone())),
+            );
         }
         for key in self.index.parents_of_route.to(name).filter(|key| Kind::of(key) == Kind::HttpRoute) {
             let route = name_of(key);
@@ -712,11 +728,13 @@ impl Compiler {
     fn resource(&self, name: &ObjectName, key: &ResourceKey) -> Option<Resource> {
         match key {
             ResourceKey::Listener(key) => {
-                let mut listeners = self.gateways.get(name)?.listeners.iter().filter_map(|listener| listener.config.as_ref());
+                let mut listeners =
+                    self.gateways.get(name)?.listeners.iter().filter_map(|listener| listener.config.as_ref());
                 listeners.find(|listener| listener.key == *key).cloned().map(Resource::Listener)
             }
             ResourceKey::Certificate(key) => {
-                let mut certificates = self.gateways.get(name)?.listeners.iter().flat_map(|listener| &listener.certificates);
+                let mut certificates =
+                    self.gateways.get(name)?.listeners.iter().flat_map(|listener| &listener.certificates);
                 certificates.find(|certificate| certificate.key == *key).cloned().map(Resource::Certificate)
             }
             ResourceKey::Route(key) => {
@@ -844,9 +862,9 @@ impl Compiler {
     fn service_findings(&self, name: &ObjectName) -> Vec<Finding> {
         let Some(service) = self.snapshot.services.get(name) else { return Vec::new() };
         let has_slices = self.index.service_of_slice.is_referred_to(name);
-        let empty = self.backends_of(name).filter(|(backend, _)| {
-            self.endpoints(backend).is_some_and(|endpoints| endpoints.endpoints.is_empty())
-        });
+        let empty = self
+            .backends_of(name)
+            .filter(|(backend, _)| self.endpoints(backend).is_some_and(|endpoints| endpoints.endpoints.is_empty()));
         empty.map(|(backend, _)| backend::no_endpoints(backend, service, has_slices, self.options.standalone)).collect()
     }
 
@@ -857,7 +875,10 @@ impl Compiler {
         let (message, remedy) = match &other.role {
             Role::Unreadable { api_version } => {
                 let version = portcullis_api::Foreign(api_version);
-                (format!("{kind} in version {version} is not known: the object is ignored"), "use a version that is served".to_owned())
+                (
+                    format!("{kind} in version {version} is not known: the object is ignored"),
+                    "use a version that is served".to_owned(),
+                )
             }
             _ => {
                 let names_gateway = |name: &ObjectName| matches!(self.parents.get(name), Some(Parent::Ours(_)));

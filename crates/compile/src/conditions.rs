@@ -19,13 +19,7 @@ impl Observed {
         self.condition(r#type, ConditionStatus::False, reason, message)
     }
 
-    fn condition(
-        self,
-        r#type: &str,
-        status: ConditionStatus,
-        reason: &str,
-        message: impl Into<String>,
-    ) -> Condition {
+    fn condition(self, r#type: &str, status: ConditionStatus, reason: &str, message: impl Into<String>) -> Condition {
         Condition {
             r#type: r#type.to_owned(),
             status,
@@ -152,6 +146,16 @@ pub(crate) mod listener {
         }
     }
 
+    impl Unresolved {
+        pub(crate) fn as_str(self) -> &'static str {
+            match self {
+                Self::InvalidCertificateRef => "InvalidCertificateRef",
+                Self::InvalidRouteKinds => "InvalidRouteKinds",
+                Self::RefNotPermitted => "RefNotPermitted",
+            }
+        }
+    }
+
     impl NotAccepted {
         pub(crate) fn as_str(self) -> &'static str {
             match self {
@@ -184,12 +188,7 @@ pub(crate) mod listener {
     }
 
     pub(crate) fn unresolved_refs(observed: Observed, reason: Unresolved, message: String) -> Condition {
-        let reason = match reason {
-            Unresolved::InvalidCertificateRef => "InvalidCertificateRef",
-            Unresolved::InvalidRouteKinds => "InvalidRouteKinds",
-            Unresolved::RefNotPermitted => "RefNotPermitted",
-        };
-        observed.no("ResolvedRefs", reason, message)
+        observed.no("ResolvedRefs", reason.as_str(), message)
     }
 
     pub(crate) fn programmed(observed: Observed) -> Condition {

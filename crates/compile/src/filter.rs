@@ -15,8 +15,8 @@ use portcullis_api::shared::{
 };
 use portcullis_api::{Extra, Foreign};
 use portcullis_model::{
-    BackendTarget, Cors, CorsNames, CorsOrigin, CorsOrigins, Filter, Fraction, HeaderModifier, HeaderValueEntry, Mirror,
-    PathModifier, Redirect, UrlRewrite,
+    BackendTarget, Cors, CorsNames, CorsOrigin, CorsOrigins, Filter, Fraction, HeaderModifier, HeaderValueEntry,
+    Mirror, PathModifier, Redirect, UrlRewrite,
 };
 
 use crate::text::{group_kind, unknown_field};
@@ -118,7 +118,9 @@ fn one(
 ) -> Result<One, Problem> {
     known(&filter.extra, field)?;
     only_its_member(filter, field)?;
-    let missing = |member: &str| Problem::value(format!("{field}.{member}"), format!("a filter of type {} needs it", filter.r#type));
+    let missing = |member: &str| {
+        Problem::value(format!("{field}.{member}"), format!("a filter of type {} needs it", filter.r#type))
+    };
     let at = |member: &str| format!("{field}.{member}");
     let compiled = match &filter.r#type {
         HttpRouteFilterType::RequestHeaderModifier => {
@@ -180,7 +182,11 @@ fn known(extra: &Extra, field: &str) -> Result<(), Problem> {
 fn only_its_member(filter: &HttpRouteFilter, field: &str) -> Result<(), Problem> {
     let members = [
         ("requestHeaderModifier", filter.request_header_modifier.is_some(), HttpRouteFilterType::RequestHeaderModifier),
-        ("responseHeaderModifier", filter.response_header_modifier.is_some(), HttpRouteFilterType::ResponseHeaderModifier),
+        (
+            "responseHeaderModifier",
+            filter.response_header_modifier.is_some(),
+            HttpRouteFilterType::ResponseHeaderModifier,
+        ),
         ("requestMirror", filter.request_mirror.is_some(), HttpRouteFilterType::RequestMirror),
         ("requestRedirect", filter.request_redirect.is_some(), HttpRouteFilterType::RequestRedirect),
         ("urlRewrite", filter.url_rewrite.is_some(), HttpRouteFilterType::UrlRewrite),
@@ -198,7 +204,15 @@ fn only_its_member(filter: &HttpRouteFilter, field: &str) -> Result<(), Problem>
 
 /// Headers that say how a message is framed or where it goes, which a route must not change behind the proxy's back.
 const PROTECTED_HEADERS: &[&str] = &[
-    "connection", "content-length", "host", "keep-alive", "proxy-connection", "te", "trailer", "transfer-encoding", "upgrade",
+    "connection",
+    "content-length",
+    "host",
+    "keep-alive",
+    "proxy-connection",
+    "te",
+    "trailer",
+    "transfer-encoding",
+    "upgrade",
 ];
 
 fn header_modifier(filter: &HttpHeaderFilter, field: &str) -> Result<HeaderModifier, Problem> {
@@ -223,13 +237,20 @@ fn header_modifier(filter: &HttpHeaderFilter, field: &str) -> Result<HeaderModif
 }
 
 fn modified_name(name: &str, field: &str, seen: &mut BTreeSet<String>) -> Result<Arc<str>, Problem> {
-    let lower = header_name(name).ok_or_else(|| Problem::value(field, format!("'{}' is not a header name", Foreign(name))))?;
+    let lower =
+        header_name(name).ok_or_else(|| Problem::value(field, format!("'{}' is not a header name", Foreign(name))))?;
     if PROTECTED_HEADERS.contains(&&*lower) {
         let hint = if &*lower == "host" { "; use URLRewrite with hostname" } else { "" };
-        return Err(Problem::value(field, format!("the header {lower} is the gateway's own and cannot be changed{hint}")));
+        return Err(Problem::value(
+            field,
+            format!("the header {lower} is the gateway's own and cannot be changed{hint}"),
+        ));
     }
     if !seen.insert(lower.to_string()) {
-        return Err(Problem::value(field, format!("the header {lower} is changed twice by one filter; a header may be named once")));
+        return Err(Problem::value(
+            field,
+            format!("the header {lower} is changed twice by one filter; a header may be named once"),
+        ));
     }
     Ok(lower)
 }
@@ -261,7 +282,8 @@ fn mirror(
         (Some(percent @ 0..=100), None) => Fraction { numerator: percent.unsigned_abs(), denominator: hundred },
         (Some(_), None) => return Err(Problem::value(format!("{field}.percent"), "a percentage is 0 to 100")),
         (None, Some(fraction)) => {
-            let ratio = fraction.parse().map_err(|error| Problem::value(format!("{field}.fraction"), error.to_string()))?;
+            let ratio =
+                fraction.parse().map_err(|error| Problem::value(format!("{field}.fraction"), error.to_string()))?;
             Fraction { numerator: ratio.numerator, denominator: ratio.denominator }
         }
         (None, None) => Fraction { numerator: 100, denominator: hundred },
@@ -289,7 +311,9 @@ fn redirect(filter: &HttpRequestRedirectFilter, field: &str, sole_prefix: bool) 
     let port = match filter.port.map(|port| (port, u16::try_from(port))) {
         None => None,
         Some((_, Ok(port @ 1..))) => Some(port),
-        Some((port, _)) => return Err(Problem::value(format!("{field}.port"), format!("{port} is not a port; use 1 to 65535"))),
+        Some((port, _)) => {
+            return Err(Problem::value(format!("{field}.port"), format!("{port} is not a port; use 1 to 65535")));
+        }
     };
     let status_code = match filter.status_code.unwrap_or(302) {
         code @ (301 | 302 | 303 | 307 | 308) => code as u16,
@@ -311,13 +335,18 @@ fn precise_hostname(hostname: Option<&Hostname>, field: &str) -> Result<Option<A
     match hostname.map(|hostname| (hostname, hostname.parse())) {
         None => Ok(None),
         Some((_, Ok(HostnamePattern::Exact(hostname)))) => Ok(Some(hostname.into())),
-        Some((hostname, _)) => {
-            Err(Problem::value(format!("{field}.hostname"), format!("'{hostname}' is not a hostname without a wildcard")))
-        }
+        Some((hostname, _)) => Err(Problem::value(
+            format!("{field}.hostname"),
+            format!("'{hostname}' is not a hostname without a wildcard"),
+        )),
     }
 }
 
-fn path_modifier(modifier: Option<&HttpPathModifier>, field: &str, sole_prefix: bool) -> Result<Option<PathModifier>, Problem> {
+fn path_modifier(
+    modifier: Option<&HttpPathModifier>,
+    field: &str,
+    sole_prefix: bool,
+) -> Result<Option<PathModifier>, Problem> {
     let Some(modifier) = modifier else { return Ok(None) };
     let field = format!("{field}.path");
     known(&modifier.extra, &field)?;
@@ -341,7 +370,8 @@ fn path_modifier(modifier: Option<&HttpPathModifier>, field: &str, sole_prefix: 
         return Err(Problem::value(field, "replaceFullPath and replacePrefixMatch exclude each other; remove one"));
     }
     if !is_replacement(value) {
-        let message = "a path begins with '/', has no query, no fragment, no empty and no dot segment, and is percent-encoded";
+        let message =
+            "a path begins with '/', has no query, no fragment, no empty and no dot segment, and is percent-encoded";
         return Err(Problem::value(field, message));
     }
     if modifier.r#type == HttpPathModifierType::ReplacePrefixMatch {
@@ -441,7 +471,8 @@ fn cors_host(host: &str) -> Option<portcullis_model::Hostname> {
         || (host.parse::<std::net::Ipv4Addr>().is_ok())
         || (name.len() <= 253
             && name.split('.').all(|label| {
-                !label.is_empty() && label.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_')
+                !label.is_empty()
+                    && label.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_')
             }));
     is_host.then(|| portcullis_model::Hostname::new(Some(host)))
 }

@@ -4,7 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use portcullis_api::gateway::{self as api, AddressRoutability, AddressType, FromNamespaces, GatewayStatus, GatewayStatusAddress, ProtocolType};
+use portcullis_api::gateway::{
+    self as api, AddressRoutability, AddressType, FromNamespaces, GatewayStatus, GatewayStatusAddress, ProtocolType,
+};
 use portcullis_api::meta::Condition;
 use portcullis_api::shared::GatewayDefaultScope;
 use portcullis_api::{Extra, Foreign};
@@ -144,7 +146,10 @@ fn acceptance(
 ) -> Acceptance {
     if let ClassState::Refused { message } = class {
         let class = Foreign(&gateway.spec.gateway_class_name);
-        return Acceptance::Not(NotAccepted::InvalidParameters, format!("GatewayClass {class} is not accepted: {message}"));
+        return Acceptance::Not(
+            NotAccepted::InvalidParameters,
+            format!("GatewayClass {class} is not accepted: {message}"),
+        );
     }
     let infrastructure = gateway.spec.infrastructure.as_ref();
     if let Some(reference) = infrastructure.and_then(|infrastructure| infrastructure.parameters_ref.as_ref()) {
@@ -216,7 +221,9 @@ impl Addresses {
             let value = address.value.as_deref().filter(|value| !value.is_empty());
             let routability = address.routability.as_ref().filter(|scope| **scope != AddressRoutability::Default);
             if let Some(kind) = address.r#type.as_ref().filter(|kind| **kind != AddressType::IpAddress) {
-                addresses.unsupported.push(format!("{field}: addresses of type {kind} are not supported; use IPAddress"));
+                addresses
+                    .unsupported
+                    .push(format!("{field}: addresses of type {kind} are not supported; use IPAddress"));
             } else if let Some(field_name) = unknown_field(&address.extra) {
                 addresses.unsupported.push(format!("{field}: the field {} is unknown", Foreign(field_name)));
             } else if let Some(routability) = routability {
@@ -225,7 +232,9 @@ impl Addresses {
                 match value.parse::<IpAddr>() {
                     Ok(ip) if addresses.usable.contains(&ip) => {}
                     Ok(ip) => addresses.usable.push(ip),
-                    Err(_) => addresses.unusable.push(format!("{field}.value: '{}' is not an IP address", Foreign(value))),
+                    Err(_) => {
+                        addresses.unusable.push(format!("{field}.value: '{}' is not an IP address", Foreign(value)))
+                    }
                 }
             } else {
                 addresses.any = true;
@@ -257,7 +266,8 @@ pub(crate) struct Claim {
 impl Claim {
     pub(crate) fn of(name: &ObjectName, gateway: &api::Gateway) -> Self {
         let takes = |listener: &&api::Listener| matches!(listener.protocol, ProtocolType::Http | ProtocolType::Https);
-        let ports = gateway.spec.listeners.iter().filter(takes).filter_map(|listener| u16::try_from(listener.port).ok());
+        let ports =
+            gateway.spec.listeners.iter().filter(takes).filter_map(|listener| u16::try_from(listener.port).ok());
         Self {
             rank: (age(&gateway.metadata), name.clone()),
             ports: ports.filter(|port| *port != 0).collect(),
@@ -293,7 +303,12 @@ fn findings(
         add(FindingCode::GatewayClassAssumed, "spec.gatewayClassName", message, remedy);
     }
     if let Some(field) = unknown_field(&spec.extra) {
-        add(FindingCode::NotSupported, "spec", format!("the field {} is unknown and ignored", Foreign(field)), "remove it");
+        add(
+            FindingCode::NotSupported,
+            "spec",
+            format!("the field {} is unknown and ignored", Foreign(field)),
+            "remove it",
+        );
     }
     let lists = spec.allowed_listeners.as_ref().and_then(|allowed| allowed.namespaces.as_ref()?.from.as_ref());
     if lists.is_some_and(|from| *from != FromNamespaces::None) {
@@ -305,8 +320,14 @@ fn findings(
         add(FindingCode::NotSupported, "spec.defaultScope", message, "name the Gateway in each route's parentRefs");
     }
     if spec.tls.as_ref().and_then(|tls| tls.backend.as_ref()).is_some() {
-        let message = "TLS towards backends is not supported yet: the client certificate is presented to none".to_owned();
-        add(FindingCode::NotSupported, "spec.tls.backend", message, "backends with a BackendTLSPolicy answer 500 until then");
+        let message =
+            "TLS towards backends is not supported yet: the client certificate is presented to none".to_owned();
+        add(
+            FindingCode::NotSupported,
+            "spec.tls.backend",
+            message,
+            "backends with a BackendTLSPolicy answer 500 until then",
+        );
     }
     for (index, listener) in spec.listeners.iter().enumerate() {
         for option in listener.tls.iter().flat_map(|tls| tls.options.keys()) {

@@ -58,8 +58,7 @@ impl Reference {
 /// Whether a reference may be followed: it stays in its namespace, or a grant in the referent's namespace permits it.
 pub(crate) fn permitted(snapshot: &Snapshot, reference: &Reference) -> bool {
     reference.is_local()
-        || in_namespace(&snapshot.reference_grants, &reference.to.namespace)
-            .any(|(_, grant)| permits(grant, reference))
+        || in_namespace(&snapshot.reference_grants, &reference.to.namespace).any(|(_, grant)| permits(grant, reference))
 }
 
 fn permits(grant: &ReferenceGrant, reference: &Reference) -> bool {
@@ -140,9 +139,11 @@ fn decrement<K: Ord>(counts: &mut BTreeMap<K, usize>, key: &K) -> bool {
 
 /// The kinds and namespaces that a grant names, whose references its findings depend on.
 pub(crate) fn referrers(grant: &ReferenceGrant) -> BTreeSet<(Referrer, Arc<str>)> {
-    let referrers = grant.spec.from.iter().filter_map(|from| {
-        Some((Referrer::of(&from.group, &from.kind)?, Arc::from(from.namespace.as_str())))
-    });
+    let referrers = grant
+        .spec
+        .from
+        .iter()
+        .filter_map(|from| Some((Referrer::of(&from.group, &from.kind)?, Arc::from(from.namespace.as_str()))));
     referrers.collect()
 }
 

@@ -11,7 +11,8 @@ use portcullis_api::http_route::{HttpBackendRef, HttpRoute, HttpRouteRetry, Http
 use portcullis_api::shared::{BackendObjectReference, GatewayDefaultScope, GatewayDuration};
 use portcullis_api::{Foreign, ObjectKey};
 use portcullis_model::{
-    BackendKey, BackendTarget, Failure, FailureReason, Filter, Hostname, Retry, Rule, RuleAction, Timeouts, WeightedBackend,
+    BackendKey, BackendTarget, Failure, FailureReason, Filter, Hostname, Retry, Rule, RuleAction, Timeouts,
+    WeightedBackend,
 };
 
 use crate::backend::{self, Invalid, Surroundings};
@@ -62,7 +63,10 @@ pub(crate) fn compile(key: &ObjectKey, route: &HttpRoute, surroundings: &Surroun
         let mut of_rule = Vec::new();
         if let Some(name) = &rule.name {
             if !names.insert(name.as_str()) {
-                of_rule.push(Problem::value(format!("spec.rules[{index}].name"), "two rules have this name; give each its own"));
+                of_rule.push(Problem::value(
+                    format!("spec.rules[{index}].name"),
+                    "two rules have this name; give each its own",
+                ));
             }
         }
         rules.push(compiling.rule(rule, index, &mut of_rule));
@@ -178,12 +182,15 @@ impl Compiling<'_> {
                 .collect()
         };
         unsupported(rule, &field, problems);
-        let sole_prefix = rule.matches.is_empty() || (rule.matches.len() == 1 && route_match::is_prefix(&rule.matches[0]));
+        let sole_prefix =
+            rule.matches.is_empty() || (rule.matches.len() == 1 && route_match::is_prefix(&rule.matches[0]));
         let Filters { filters, redirect } =
             self.filters(&rule.filters, &format!("{field}.filters"), Place::Rule, sole_prefix, problems);
         let backends = rule.backend_refs.iter().enumerate();
         let backends: Vec<_> = backends
-            .map(|(index, backend)| self.backend(backend, &format!("{field}.backendRefs[{index}]"), sole_prefix, problems))
+            .map(|(index, backend)| {
+                self.backend(backend, &format!("{field}.backendRefs[{index}]"), sole_prefix, problems)
+            })
             .collect();
         if redirect.is_some() && !backends.is_empty() {
             let message = "a rule with RequestRedirect forwards nothing; remove backendRefs";
@@ -195,7 +202,8 @@ impl Compiling<'_> {
         };
         let timeouts = timeouts(rule.timeouts.as_deref(), &format!("{field}.timeouts"), problems);
         let retry = retry(rule.retry.as_deref(), &format!("{field}.retry"), problems);
-        let mut compiled = Rule { name: rule.name.as_deref().map(Into::into), matches, filters, action, timeouts, retry };
+        let mut compiled =
+            Rule { name: rule.name.as_deref().map(Into::into), matches, filters, action, timeouts, retry };
         if let Some(problem) = problems.first() {
             let reason = match problem.reason {
                 ProblemReason::UnsupportedValue => FailureReason::UnsupportedValue,
@@ -229,12 +237,16 @@ impl Compiling<'_> {
         let weight = match backend.backend_ref.weight() {
             weight @ 0..=1_000_000 => weight.unsigned_abs(),
             weight => {
-                problems.push(Problem::value(format!("{field}.weight"), format!("{weight} is not a weight; use 0 to 1000000")));
+                problems.push(Problem::value(
+                    format!("{field}.weight"),
+                    format!("{weight} is not a weight; use 0 to 1000000"),
+                ));
                 0
             }
         };
         let target = self.target(&backend.backend_ref.reference, field);
-        let filters = self.filters(&backend.filters, &format!("{field}.filters"), Place::BackendRef, sole_prefix, problems);
+        let filters =
+            self.filters(&backend.filters, &format!("{field}.filters"), Place::BackendRef, sole_prefix, problems);
         WeightedBackend { weight, filters: filters.filters, target }
     }
 
@@ -261,7 +273,9 @@ fn backends(rules: &[Rule]) -> BTreeSet<BackendKey> {
     for rule in rules {
         targets.extend(mirrors(&rule.filters));
         if let RuleAction::Forward(backends) = &rule.action {
-            targets.extend(backends.iter().flat_map(|backend| std::iter::once(&backend.target).chain(mirrors(&backend.filters))));
+            targets.extend(
+                backends.iter().flat_map(|backend| std::iter::once(&backend.target).chain(mirrors(&backend.filters))),
+            );
         }
     }
     let known = targets.into_iter().filter_map(|target| match target {
@@ -332,7 +346,8 @@ fn retry(retry: Option<&HttpRouteRetry>, field: &str, problems: &mut Vec<Problem
     for (index, code) in retry.codes.iter().enumerate() {
         match u16::try_from(*code) {
             Ok(code @ 400..=599) => drop(codes.insert(code)),
-            _ => problems.push(Problem::value(format!("{field}.codes[{index}]"), format!("{code} is not between 400 and 599"))),
+            _ => problems
+                .push(Problem::value(format!("{field}.codes[{index}]"), format!("{code} is not between 400 and 599"))),
         }
     }
     let backoff = duration(retry.backoff.as_ref(), &format!("{field}.backoff"), problems);

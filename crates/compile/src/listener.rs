@@ -15,8 +15,8 @@ use portcullis_model::{
 };
 
 use crate::certificate::{self, Certificates};
-use crate::conditions::listener::{self as conditions, Conflict, NotAccepted, Unresolved};
 use crate::conditions::Observed;
+use crate::conditions::listener::{self as conditions, Conflict, NotAccepted, Unresolved};
 use crate::findings::{Finding, FindingCode};
 use crate::grants::{self, Reference, Referrer};
 use crate::snapshot::{Snapshot, gateway_api_key};
@@ -148,8 +148,9 @@ impl<'a> Draft<'a> {
             );
             return Some((Conflict::Protocol, message));
         }
-        let of_same_hostname: Vec<_> =
-            others().filter(|other| other.protocol.is_some() && self.hostname.is_some() && other.hostname == self.hostname).collect();
+        let of_same_hostname: Vec<_> = others()
+            .filter(|other| other.protocol.is_some() && self.hostname.is_some() && other.hostname == self.hostname)
+            .collect();
         if of_same_hostname.is_empty() {
             return None;
         }
@@ -217,13 +218,19 @@ impl<'a> Draft<'a> {
         let tls = self.spec.tls.as_ref();
         match (self.protocol?, tls) {
             (ListenerProtocol::Http, Some(_)) => {
-                return Some(format!("{}: a listener with protocol HTTP has no TLS; use protocol HTTPS", self.field(".tls")));
+                return Some(format!(
+                    "{}: a listener with protocol HTTP has no TLS; use protocol HTTPS",
+                    self.field(".tls")
+                ));
             }
             (ListenerProtocol::Http, None) => return None,
             (ListenerProtocol::Https, _) => {}
         }
         if let Some(mode) = tls.and_then(|tls| tls.mode.as_ref()).filter(|mode| **mode != TlsModeType::Terminate) {
-            return Some(format!("{}: mode {mode} does not go with protocol HTTPS; use Terminate", self.field(".tls.mode")));
+            return Some(format!(
+                "{}: mode {mode} does not go with protocol HTTPS; use Terminate",
+                self.field(".tls.mode")
+            ));
         }
         if let Some(field) = tls.and_then(|tls| unknown_field(&tls.extra)) {
             return Some(format!("{}: the field {} is unknown", self.field(".tls"), Foreign(field)));
@@ -283,7 +290,9 @@ fn allowed_namespaces(spec: &api::Listener) -> Result<AllowedNamespaces, String>
                 Err(error) => Err(format!("selector: {error}")),
             },
         },
-        Some(FromNamespaces::Unknown(from)) => Err(format!("from: {} is unknown; use All, Selector or Same", Foreign(from))),
+        Some(FromNamespaces::Unknown(from)) => {
+            Err(format!("from: {} is unknown; use All, Selector or Same", Foreign(from)))
+        }
     }
 }
 
@@ -306,7 +315,8 @@ fn supported_kinds(draft: &Draft<'_>) -> (Vec<RouteGroupKind>, Vec<String>) {
     for (index, asked) in asked.iter().enumerate() {
         if !fits(asked.group(), &asked.kind) {
             let field = draft.field(&format!(".allowedRoutes.kinds[{index}]"));
-            invalid.push(format!("{field}: {} is not supported on this listener", group_kind(asked.group(), &asked.kind)));
+            invalid
+                .push(format!("{field}: {} is not supported on this listener", group_kind(asked.group(), &asked.kind)));
         } else if !kinds.iter().any(|kind| kind.kind == asked.kind) {
             kinds.push(entry(&asked.kind));
         }
@@ -343,7 +353,10 @@ fn compile_one(
     let state = match (&accepted, &not_programmed) {
         (_, None) => ListenerState::Serving,
         (Err((reason, _)), _) => ListenerState::Invalid { reason: reason.as_str().to_owned() },
-        (Ok(()), Some(_)) => ListenerState::Invalid { reason: "InvalidCertificateRef".to_owned() },
+        (Ok(()), Some(_)) => {
+            let reason = tls.problems.first().map_or(Unresolved::InvalidCertificateRef, |(reason, _)| *reason);
+            ListenerState::Invalid { reason: reason.as_str().to_owned() }
+        }
     };
     let key = ListenerKey::of_gateway(draft.spec.name.as_str());
     let config = keeps_place.then(|| config(draft, key.clone(), &tls, state)).flatten();
@@ -379,7 +392,9 @@ fn compile_one(
         },
         supported_kinds,
         is_accepted: accepted.is_ok(),
-        are_refs_resolved: conditions.iter().all(|condition| condition.r#type != "ResolvedRefs" || condition.status.as_str() == "True"),
+        are_refs_resolved: conditions
+            .iter()
+            .all(|condition| condition.r#type != "ResolvedRefs" || condition.status.as_str() == "True"),
         conditions,
         not_programmed,
         certificates: if config.is_some() { tls.certificates } else { Vec::new() },
@@ -545,7 +560,11 @@ pub(crate) fn gateway_key(name: &ObjectName) -> ObjectKey {
 }
 
 /// The status of a listener.
-pub(crate) fn status(listener: &CompiledListener, attached_routes: usize, conditions: Vec<Condition>) -> ListenerStatus {
+pub(crate) fn status(
+    listener: &CompiledListener,
+    attached_routes: usize,
+    conditions: Vec<Condition>,
+) -> ListenerStatus {
     ListenerStatus {
         name: listener.admission.key.name.to_string(),
         port: None,

@@ -78,7 +78,9 @@ impl Other {
     /// The Gateways that it names.
     pub(crate) fn gateways(&self) -> Vec<ObjectName> {
         match &self.role {
-            Role::Route(parents) => parents.iter().filter_map(|parent| gateway_of(parent, self.key.namespace())).collect(),
+            Role::Route(parents) => {
+                parents.iter().filter_map(|parent| gateway_of(parent, self.key.namespace())).collect()
+            }
             Role::BackendTls(_) | Role::Unreadable { .. } => Vec::new(),
             Role::Referrer(targets) => {
                 targets.iter().filter(|target| target.is_gateway()).map(|target| target.name.clone()).collect()
@@ -119,7 +121,10 @@ fn parents(spec: &Value) -> Vec<ParentReference> {
 /// Everything in `targetRefs`, `targetRef` (older shapes) and `parentRef`.
 fn targets(spec: &Value, namespace: &str) -> Vec<Target> {
     let list = spec.get("targetRefs").and_then(Value::as_array).into_iter().flatten();
-    list.chain(spec.get("targetRef")).chain(spec.get("parentRef")).filter_map(|entry| target(entry, namespace)).collect()
+    list.chain(spec.get("targetRef"))
+        .chain(spec.get("parentRef"))
+        .filter_map(|entry| target(entry, namespace))
+        .collect()
 }
 
 fn target(entry: &Value, namespace: &str) -> Option<Target> {

@@ -10,9 +10,7 @@ use std::sync::Arc;
 use portcullis_api::Foreign;
 use portcullis_api::http_route::{HttpMethod, HttpPathMatch, HttpRouteMatch, PathMatchType};
 use portcullis_api::shared::MatchType;
-use portcullis_model::{
-    PATTERN_LENGTH_LIMIT, PATTERN_SIZE_LIMIT, PathMatch, RouteMatch, StringMatch, ValueMatch,
-};
+use portcullis_model::{PATTERN_LENGTH_LIMIT, PATTERN_SIZE_LIMIT, PathMatch, RouteMatch, StringMatch, ValueMatch};
 use regex_automata::nfa::thompson;
 use regex_automata::util::syntax;
 
@@ -38,7 +36,8 @@ pub(crate) fn compile(
     let method = match &route_match.method {
         None => None,
         Some(HttpMethod::Unknown(text)) => {
-            problems.push(Problem::value(format!("{field}.method"), format!("the method '{}' is unknown", Foreign(text))));
+            problems
+                .push(Problem::value(format!("{field}.method"), format!("the method '{}' is unknown", Foreign(text))));
             None
         }
         Some(method) => Some(method.as_str().into()),
@@ -51,7 +50,11 @@ pub(crate) fn compile(
     let headers = headers.finish();
     let mut query_params = Values::new(format!("{field}.queryParams"), problems, repeated);
     for parameter in &route_match.query_params {
-        let name = if parameter.name.is_empty() { Err("a name is needed".to_owned()) } else { Ok(parameter.name.as_str().into()) };
+        let name = if parameter.name.is_empty() {
+            Err("a name is needed".to_owned())
+        } else {
+            Ok(parameter.name.as_str().into())
+        };
         query_params.add(name, parameter.r#type.as_ref(), &parameter.value, unknown_field(&parameter.extra));
     }
     let query_params = query_params.finish();
@@ -128,7 +131,10 @@ fn check_pattern(pattern: &str) -> Result<(), String> {
     let built = thompson::Compiler::new().configure(config).build_from_hir(&parsed);
     match built {
         Ok(_) => Ok(()),
-        Err(_) => Err(format!("the regular expression '{}' becomes too large; make its repetitions smaller", Foreign(pattern))),
+        Err(_) => Err(format!(
+            "the regular expression '{}' becomes too large; make its repetitions smaller",
+            Foreign(pattern)
+        )),
     }
 }
 

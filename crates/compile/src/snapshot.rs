@@ -89,7 +89,8 @@ impl Snapshot {
     /// Takes an object in, in place of the one with the same key. Says whether anything changed.
     pub(crate) fn upsert(&mut self, key: &ObjectKey, object: &Object) -> bool {
         let name = name_of(key);
-        match object {
+        let unreadable = Kind::of(key) != Kind::Other && self.others.remove(key).is_some();
+        let changed = match object {
             Object::GatewayClass(object) => replace(&mut self.gateway_classes, name.name, object),
             Object::Gateway(object) => replace(&mut self.gateways, name, object),
             Object::HttpRoute(object) => replace(&mut self.http_routes, name, object),
@@ -100,14 +101,16 @@ impl Snapshot {
             Object::Namespace(object) => replace(&mut self.namespaces, name.name, object),
             // A version of one of these kinds that cannot be read takes the place of the one that could: what it says is unknown.
             other if Kind::of(key) != Kind::Other => {
-                let removed = self.remove(key);
-                self.others.insert(key.clone(), Arc::new(Other::unreadable(other))).is_none() || removed
+                self.remove(key);
+                self.others.insert(key.clone(), Arc::new(Other::unreadable(other)));
+                true
             }
             other => match Other::read(other) {
                 Some(other) => replace(&mut self.others, key.clone(), &Arc::new(other)),
                 None => self.others.remove(key).is_some(),
             },
-        }
+        };
+        changed || unreadable
     }
 
     /// Takes an object out. Says whether it was there.

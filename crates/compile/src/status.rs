@@ -8,8 +8,8 @@ use portcullis_api::shared::{RouteParentStatus, RouteStatus};
 use serde::Serialize;
 
 use crate::attachment::Attachments;
-use crate::conditions::route as conditions;
 use crate::conditions::Observed;
+use crate::conditions::route as conditions;
 use crate::http_route::CompiledRoute;
 
 /// The status of an object.
@@ -56,7 +56,11 @@ pub(crate) fn http_route(
 }
 
 /// The status of a route of a kind that is not supported: refused by every parent of ours.
-pub(crate) fn unsupported_route(observed: Observed, controller_name: &str, attachments: &Attachments) -> Option<ObjectStatus> {
+pub(crate) fn unsupported_route(
+    observed: Observed,
+    controller_name: &str,
+    attachments: &Attachments,
+) -> Option<ObjectStatus> {
     let parents = attachments.parents.iter().filter_map(|(parent_ref, outcome)| {
         let (reason, message) = outcome.as_ref().err()?;
         Some(RouteParentStatus {

@@ -15,11 +15,7 @@ pub(crate) fn shown(name: &ObjectName) -> String {
 
 /// A kind with its group, as in `Gateway.gateway.networking.k8s.io`; the core group has no name. Escaped.
 pub(crate) fn group_kind(group: &str, kind: &str) -> String {
-    if group.is_empty() {
-        Foreign(kind).to_string()
-    } else {
-        format!("{}.{}", Foreign(kind), Foreign(group))
-    }
+    if group.is_empty() { Foreign(kind).to_string() } else { format!("{}.{}", Foreign(kind), Foreign(group)) }
 }
 
 /// The entries with a separator; what is beyond the bound is counted.
