@@ -8,7 +8,10 @@ use portcullis_model::{
 };
 use regex_automata::meta::Regex;
 use regex_automata::util::syntax;
+use std::cell::RefCell;
 use std::cmp::Reverse;
+use std::collections::BTreeMap;
+use std::sync::Arc;
 
 /// What a request comes to.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -117,9 +120,16 @@ fn path_matches(entry: &PathMatch, path: &str) -> bool {
     }
 }
 
-fn compile(pattern: &str) -> Option<Regex> {
-    let syntax = syntax::Config::new().unicode(false).utf8(false);
-    Regex::builder().syntax(syntax).build(&format!("^(?:{pattern})$")).ok()
+/// The pattern, anchored; kept, because a scan asks for it again and again.
+fn compile(pattern: &str) -> Option<Arc<Regex>> {
+    thread_local!(static COMPILED: RefCell<BTreeMap<String, Option<Arc<Regex>>>> = RefCell::default());
+    COMPILED.with_borrow_mut(|compiled| {
+        let compile = || {
+            let syntax = syntax::Config::new().unicode(false).utf8(false);
+            Regex::builder().syntax(syntax).build(&format!("^(?:{pattern})$")).ok().map(Arc::new)
+        };
+        compiled.entry(pattern.to_owned()).or_insert_with(compile).clone()
+    })
 }
 
 fn value_matches(entry: &StringMatch, value: &str) -> bool {
