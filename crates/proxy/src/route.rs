@@ -28,6 +28,7 @@ use http::{HeaderValue, Method, Response, StatusCode};
 use http_body::Body as _;
 use hyper::body::Incoming;
 use portcullis_decide::{Answer, Forward, Need, RequestHead, Step};
+use portcullis_model::BackendProtocol;
 use std::rc::Rc;
 
 /// A place that no backend has.
@@ -92,7 +93,7 @@ impl Request<'_> {
             Err(answer) => return self.answer(record, origin.as_ref(), answer),
         };
         let Some(backend) = backend else { return self.fail(record, origin.as_ref(), Failure::NoEndpoints) };
-        let source = self.source();
+        let source = self.source(&backend);
         mirror::send_copies(worker, &record, &self.forward, choice, &self.head, &source);
         if let Err(answer) = self.forward.edit_request(choice, &mut self.head) {
             return self.answer(record, origin.as_ref(), answer);
@@ -106,19 +107,17 @@ impl Request<'_> {
         }
     }
 
-    /// What is read of the body is kept only when there may be another try.
-    fn source(&mut self) -> Source {
-        let may_repeat = self.forward.matched.rule.retry.is_some() || is_idempotent(&self.head.method);
+    /// What is read of the body is kept only when there may be another try. On HTTP/2 the backend may say, however late, that
+    /// it did not process the request.
+    fn source(&mut self, backend: &Backend) -> Source {
+        let may_repeat = self.forward.matched.rule.retry.is_some()
+            || is_idempotent(&self.head.method)
+            || backend.protocol() == BackendProtocol::H2c;
         let limit = may_repeat.then_some(self.worker.upstreams.options.retry_buffer);
         Source::new(std::mem::take(&mut self.body), limit)
     }
 
-    async fn exchange(
-        &mut self,
-        backend: &Backend,
-        source: &Source,
-        record: &mut Record,
-    ) -> Result<Received, Failure> {
+    async fn exchange(&mut self, backend: &Backend, source: &Source, record: &mut Record) -> Result<Received, Failure> {
         let mut head = std::mem::replace(&mut self.head, http::Request::new(()).into_parts().0);
         shape::for_protocol(&mut head, backend.protocol(), !source.is_empty(), self.upgrade.as_ref());
         let rule = &self.forward.matched.rule;

@@ -132,7 +132,8 @@ impl Telemetry {
                 16,
             )?,
             mirrors: registry.counters("portcullis_mirrors_total", mirrors, [Label::closed("outcome")], 8)?,
-            requests_active: registry.gauge("portcullis_requests_active", "Requests whose response is not complete.")?,
+            requests_active: registry
+                .gauge("portcullis_requests_active", "Requests whose response is not complete.")?,
             tunnels: registry.gauge("portcullis_tunnels", "Upgraded connections that are open.")?,
             headers_dropped: registry.counter(
                 "portcullis_headers_dropped_total",

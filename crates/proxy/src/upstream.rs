@@ -26,6 +26,8 @@ use std::time::Duration;
 pub struct UpstreamOptions {
     /// From the first packet to the connection.
     pub connect_timeout: Duration,
+    /// How long an endpoint may take no byte of what is sent to it before its connection is given up.
+    pub write_stall: Duration,
     /// How long a connection is kept for the next request: shorter than backends usually do (60 s and above), so that it is
     /// the gateway that closes.
     pub idle_timeout: Duration,
@@ -65,6 +67,7 @@ impl Default for UpstreamOptions {
     fn default() -> Self {
         Self {
             connect_timeout: Duration::from_secs(5),
+            write_stall: Duration::from_secs(60),
             idle_timeout: Duration::from_secs(30),
             max_idle_per_endpoint: 256,
             max_connections_per_endpoint: None,

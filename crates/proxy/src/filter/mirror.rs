@@ -22,6 +22,7 @@ use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
+use tokio::sync::Notify;
 
 /// Bytes of a mirror's response that are read so that its connection can be used again.
 const DRAINED: u64 = 256 * 1024;
@@ -56,10 +57,11 @@ fn send_copy(worker: &Rc<Worker>, backend: Rc<Backend>, mut head: http::request:
         worker.telemetry.mirrored(MirrorOutcome::Dropped);
         return;
     };
+    let dropped = Rc::new(Notify::new());
     let body = match source.is_empty() {
         true => RequestBody::Empty,
         false => {
-            let (copier, body) = copy(worker.upstreams.options.mirror_buffer);
+            let (copier, body) = copy(worker.upstreams.options.mirror_buffer, dropped.clone());
             source.copy_to(copier);
             RequestBody::Copy(body)
         }
@@ -68,42 +70,30 @@ fn send_copy(worker: &Rc<Worker>, backend: Rc<Backend>, mut head: http::request:
     let request = http::Request::from_parts(head, body);
     let worker = worker.clone();
     tokio::task::spawn_local(async move {
-        let limit = worker.upstreams.options.mirror_timeout;
-        let outcome = match tokio::time::timeout(limit, exchange(&worker, &backend, request)).await {
-            Ok(Ok(())) => MirrorOutcome::Sent,
-            Ok(Err(outcome)) => outcome,
-            Err(_) => MirrorOutcome::Failed,
+        let outcome = tokio::select! {
+            outcome = exchange(&worker, &backend, request) => outcome,
+            // A backend that does not read does not look at the body either.
+            () = dropped.notified() => MirrorOutcome::Dropped,
+            () = tokio::time::sleep(worker.upstreams.options.mirror_timeout) => MirrorOutcome::Failed,
         };
         worker.telemetry.mirrored(outcome);
         drop(place);
     });
 }
 
-async fn exchange(
-    worker: &Rc<Worker>,
-    backend: &Backend,
-    request: http::Request<RequestBody>,
-) -> Result<(), MirrorOutcome> {
+async fn exchange(worker: &Rc<Worker>, backend: &Backend, request: http::Request<RequestBody>) -> MirrorOutcome {
     let endpoints = backend.endpoints(&worker.upstreams.resolver).await;
     let picker = Picker { tried: &[], failure_memory: worker.upstreams.options.failure_memory };
     let picked = picker.pick(&endpoints, &mut worker.upstreams.random.borrow_mut()).cloned();
-    let open = OpenRequest::new(picked.ok_or(MirrorOutcome::Failed)?);
+    let Some(endpoint) = picked else { return MirrorOutcome::Failed };
+    // A body cannot be repeated, so it does not go on a connection that may have been closed.
     let fresh = !request.body().is_end_stream();
-    let mut lease = Lease::take(worker, open, fresh).await.map_err(|_| MirrorOutcome::Failed)?;
-    match lease.send(request).await {
-        Ok(response) => {
-            drain(worker, lease, response.into_body()).await;
-            Ok(())
-        }
-        Err(error) if is_dropped(error.error()) => Err(MirrorOutcome::Dropped),
-        Err(_) => Err(MirrorOutcome::Failed),
-    }
-}
-
-/// Whether the request failed because its body fell behind.
-fn is_dropped(error: &hyper::Error) -> bool {
-    let cause = std::error::Error::source(error).and_then(|cause| cause.downcast_ref::<SendError>());
-    cause == Some(&SendError::Dropped)
+    let Ok(mut lease) = Lease::take(worker, OpenRequest::new(endpoint), fresh).await else {
+        return MirrorOutcome::Failed;
+    };
+    let Ok(response) = lease.send(request).await else { return MirrorOutcome::Failed };
+    drain(worker, lease, response.into_body()).await;
+    MirrorOutcome::Sent
 }
 
 /// Reads a response that nobody wants, if it is short, so that its connection can be used again.
@@ -141,8 +131,8 @@ impl Drop for Place {
 }
 
 /// A bounded queue of frames: what the request pushes, and what the copy reads.
-fn copy(limit: usize) -> (Copier, CopyBody) {
-    let queue = Rc::new(RefCell::new(Queue { limit, ..Queue::default() }));
+fn copy(limit: usize, dropped: Rc<Notify>) -> (Copier, CopyBody) {
+    let queue = Rc::new(RefCell::new(Queue { limit, dropped, ..Queue::default() }));
     (Copier(queue.clone()), CopyBody(queue))
 }
 
@@ -153,6 +143,8 @@ struct Queue {
     limit: usize,
     state: QueueState,
     waker: Option<Waker>,
+    /// Told when the copy is dropped.
+    dropped: Rc<Notify>,
 }
 
 enum Copied {
@@ -219,6 +211,9 @@ impl Queue {
         self.state = state;
         self.frames.clear();
         self.bytes = 0;
+        if state == QueueState::Dropped {
+            self.dropped.notify_one();
+        }
         self.wake();
     }
 
@@ -282,7 +277,7 @@ mod tests {
 
     #[test]
     fn frames_come_in_order_and_end() {
-        let (copier, mut body) = copy(8);
+        let (copier, mut body) = copy(8, Rc::default());
         assert_eq!(next(&mut body), Poll::Pending);
         copier.push(&data("one"));
         copier.push(&data("two"));
@@ -296,7 +291,7 @@ mod tests {
 
     #[test]
     fn a_copy_that_falls_behind_is_dropped_as_a_whole() {
-        let (copier, mut body) = copy(8);
+        let (copier, mut body) = copy(8, Rc::default());
         copier.push(&data("a frame larger than the limit goes when nothing waits"));
         assert!(matches!(next(&mut body), Poll::Ready(Some(Ok(_)))));
         copier.push(&data("12345678"));
@@ -306,11 +301,11 @@ mod tests {
 
     #[test]
     fn a_request_that_breaks_off_takes_its_copy_along() {
-        let (copier, mut body) = copy(8);
+        let (copier, mut body) = copy(8, Rc::default());
         copier.push(&data("half"));
         drop(copier);
         assert_eq!(next(&mut body), Poll::Ready(Some(Err(SendError::Dropped))));
-        let (copier, body) = copy(8);
+        let (copier, body) = copy(8, Rc::default());
         drop(body);
         copier.push(&data("nobody reads"));
         assert!(copier.0.borrow().frames.is_empty());

@@ -5,6 +5,7 @@
 //! matched is what the backend sees.
 
 use crate::connection::Connection;
+use crate::http::h1::DroppedFields;
 use crate::record::{Flag, Record};
 use crate::worker::Worker;
 use http::header::{CONNECTION, COOKIE, Entry, HOST, HeaderMap, HeaderName, PROXY_AUTHENTICATE, PROXY_AUTHORIZATION};
@@ -99,7 +100,10 @@ pub(super) fn receive(
     record: &mut Record,
 ) -> Option<HeaderValue> {
     let upgrade = remove_hop_by_hop(&mut head.headers).filter(|_| head.version == Version::HTTP_11);
-    drop_underscores(&mut head.headers, worker, record);
+    if let Some(DroppedFields(count)) = head.extensions.get() {
+        worker.telemetry.headers_dropped(u64::from(*count));
+        record.flag(Flag::HeadersDropped);
+    }
     if head.version == Version::HTTP_2 {
         join_cookies(&mut head.headers);
     }
@@ -114,12 +118,11 @@ pub(super) fn receive(
     upgrade
 }
 
-/// Removes hop-by-hop fields, and those that Connection names. Of TE, `trailers` stays. Returns the Upgrade field, if
-/// Connection names it.
+/// Removes hop-by-hop fields, and those that Connection names if the connection has left any. Of TE, `trailers` stays.
+/// Returns the Upgrade field, which the connection has left only if Connection named it.
 fn remove_hop_by_hop(headers: &mut HeaderMap) -> Option<HeaderValue> {
-    let nominated = nominated(headers);
-    let upgrade = headers.remove(UPGRADE).filter(|_| nominated.contains(&UPGRADE));
-    for name in nominated {
+    let upgrade = headers.remove(UPGRADE);
+    for name in nominated(headers) {
         // Host and framing are not a connection's to take away; TE is looked at below.
         if !matches!(name, HOST | TE | http::header::CONTENT_LENGTH) {
             headers.remove(name);
@@ -148,20 +151,6 @@ fn nominated(headers: &HeaderMap) -> SmallVec<[HeaderName; 4]> {
         .flat_map(|field| field.split(','))
         .filter_map(|name| HeaderName::from_bytes(name.trim().as_bytes()).ok())
         .collect()
-}
-
-/// Many backends take an underscore for a hyphen: such a field could pass for another one.
-fn drop_underscores(headers: &mut HeaderMap, worker: &Worker, record: &mut Record) {
-    let names: SmallVec<[HeaderName; 2]> =
-        headers.keys().filter(|name| memchr::memchr(b'_', name.as_str().as_bytes()).is_some()).cloned().collect();
-    if names.is_empty() {
-        return;
-    }
-    worker.telemetry.headers_dropped(names.len() as u64);
-    record.flag(Flag::HeadersDropped);
-    for name in names {
-        headers.remove(name);
-    }
 }
 
 /// HTTP/2 may split Cookie; everything else wants one (RFC 9113 section 8.2.3).
@@ -257,7 +246,6 @@ mod tests {
             (&[("te", "gzip")], &[], None),
             (&[("keep-alive", "5"), ("proxy-connection", "x"), ("transfer-encoding", "chunked")], &[], None),
             (&[("upgrade", "websocket"), ("connection", "Upgrade")], &[], Some("websocket")),
-            (&[("upgrade", "websocket")], &[], None),
             (&[("trailer", "x-sum"), ("expect", "100-continue")], &["expect", "trailer"], None),
         ] {
             let mut headers = headers(given);

@@ -1,12 +1,19 @@
 //! A TCP connection to an endpoint.
 //!
 //! In flows an address; out flows a stream without Nagle's delay, or why there is none. Nothing was sent in that case,
-//! so whoever asked may ask another endpoint.
+//! so whoever asked may ask another endpoint. A stream whose other end takes nothing for too long fails: while nothing is
+//! read of a client, its going away cannot be seen.
 
-use std::io;
+use super::UpstreamOptions;
+use std::future::Future;
+use std::io::{self, IoSlice};
 use std::net::SocketAddr;
+use std::pin::Pin;
+use std::task::{Context, Poll};
 use std::time::Duration;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
+use tokio::time::Sleep;
 
 /// Why there is no connection to an endpoint.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -23,13 +30,71 @@ pub(crate) enum ConnectError {
 }
 
 /// Connects within the time.
-pub(crate) async fn connect(address: SocketAddr, limit: Duration) -> Result<TcpStream, ConnectError> {
-    let stream = match tokio::time::timeout(limit, TcpStream::connect(address)).await {
+pub(crate) async fn connect(address: SocketAddr, options: &UpstreamOptions) -> Result<Stream, ConnectError> {
+    let stream = match tokio::time::timeout(options.connect_timeout, TcpStream::connect(address)).await {
         Ok(Ok(stream)) => stream,
         Ok(Err(error)) => return Err(ConnectError::Failed(error.kind())),
         Err(_) => return Err(ConnectError::Timeout),
     };
     // A stream on which this fails works all the same, only slower.
     let _ = stream.set_nodelay(true);
-    Ok(stream)
+    Ok(Stream { tcp: stream, stall: None, limit: options.write_stall })
+}
+
+/// A connection to an endpoint.
+pub(crate) struct Stream {
+    tcp: TcpStream,
+    /// Runs while the other end takes nothing.
+    stall: Option<Pin<Box<Sleep>>>,
+    limit: Duration,
+}
+
+impl Stream {
+    fn written(&mut self, result: Poll<io::Result<usize>>, context: &mut Context<'_>) -> Poll<io::Result<usize>> {
+        if result.is_ready() {
+            self.stall = None;
+            return result;
+        }
+        let limit = self.limit;
+        let stall = self.stall.get_or_insert_with(|| Box::pin(tokio::time::sleep(limit)));
+        stall.as_mut().poll(context).map(|()| Err(io::ErrorKind::TimedOut.into()))
+    }
+}
+
+impl AsyncRead for Stream {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.tcp).poll_read(context, buffer)
+    }
+}
+
+impl AsyncWrite for Stream {
+    fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        let result = Pin::new(&mut self.tcp).poll_write(context, bytes);
+        self.written(result, context)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        slices: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let result = Pin::new(&mut self.tcp).poll_write_vectored(context, slices);
+        self.written(result, context)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        true
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.tcp).poll_flush(context)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.tcp).poll_shutdown(context)
+    }
 }

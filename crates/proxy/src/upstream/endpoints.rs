@@ -71,7 +71,7 @@ impl Backends {
             backends.retain(|key, backend| {
                 backend.endpoints.borrow().iter().for_each(|endpoint| endpoint.sweep(options));
                 let unused = now.duration_since(backend.last_used.get()) > UNUSED_KEPT;
-                let stays = configs.contains_key(key) && !(unused && backend.is_idle()) || !unused;
+                let stays = !unused || (configs.contains_key(key) && !backend.is_idle());
                 if !stays {
                     backend.close();
                 }

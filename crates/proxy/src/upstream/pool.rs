@@ -61,7 +61,7 @@ impl Lease {
         request: Request<RequestBody>,
     ) -> Result<Response<Incoming>, TrySendError<Request<RequestBody>>> {
         match &mut self.connection {
-            Connection::Http1(sender) => sender.try_send_request(request).await,
+            Connection::Http1(sender) => sender.send(request).await,
             Connection::Http2(stream) => stream.send(request).await,
         }
     }
@@ -72,11 +72,6 @@ impl Lease {
             http1::give_back(&worker.upstreams.options, self.open.endpoint(), sender);
         }
     }
-
-    /// The endpoint.
-    pub(crate) fn endpoint(&self) -> &super::endpoints::Endpoint {
-        self.open.endpoint()
-    }
 }
 
 /// Counts a connection as open until it is dropped.
@@ -86,7 +81,6 @@ struct OpenConnection {
 }
 
 impl OpenConnection {
-    /// Unless the endpoint has as many as it may.
     fn new(worker: &Rc<Worker>, endpoint: &Rc<super::endpoints::Endpoint>) -> Self {
         endpoint.connections.set(endpoint.connections.get() + 1);
         worker.telemetry.upstream_connection_opened();

@@ -19,7 +19,7 @@ use std::task::{Context, Poll, ready};
 #[derive(Clone)]
 pub(crate) struct Source(Option<Rc<RefCell<State>>>);
 
-struct State {
+pub(crate) struct State {
     body: Body,
     size: SizeHint,
     /// Which try may read; those before are superseded.
@@ -159,6 +159,10 @@ impl State {
                 self.bytes += frame.data_ref().map_or(0, |data| data.len() as u64);
                 self.copiers.iter().for_each(|copier| copier.push(&frame));
                 self.keep(&frame);
+                // Whoever knows the length does not ask for what is behind it.
+                if self.body.is_end_stream() || self.size.exact() == Some(self.bytes) {
+                    self.end_copies();
+                }
                 Poll::Ready(Some(Ok(frame)))
             }
             Some(Err(error)) => {
@@ -169,10 +173,14 @@ impl State {
             }
             None => {
                 self.has_ended = true;
-                self.copiers.drain(..).for_each(|copier| copier.end());
+                self.end_copies();
                 Poll::Ready(None)
             }
         }
+    }
+
+    fn end_copies(&mut self) {
+        self.copiers.drain(..).for_each(Copier::end);
     }
 
     fn keep(&mut self, frame: &Frame<Bytes>) {
@@ -272,7 +280,7 @@ impl http_body::Body for RequestBody {
         match self {
             Self::Empty => SizeHint::with_exact(0),
             // Asked for when a try begins.
-            Self::Client { state, .. } => state.borrow().size.clone(),
+            Self::Client { state, .. } => state.borrow().size,
             // A Content-Length stands in the head.
             Self::Copy(_) => SizeHint::default(),
         }

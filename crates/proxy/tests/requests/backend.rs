@@ -126,7 +126,9 @@ impl Backend {
                 });
                 let io = TokioIo::new(stream);
                 if h2c {
-                    let _ = hyper::server::conn::http2::Builder::new(TokioExecutor::new()).serve_connection(io, service).await;
+                    let _ = hyper::server::conn::http2::Builder::new(TokioExecutor::new())
+                        .serve_connection(io, service)
+                        .await;
                 } else {
                     let builder = hyper::server::conn::http1::Builder::new();
                     let _ = builder.serve_connection(io, service).with_upgrades().await;

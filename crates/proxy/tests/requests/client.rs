@@ -111,12 +111,7 @@ pub fn get(path: &str) -> Request<RequestBody> {
     request("GET", path, &[], "")
 }
 
-pub fn request(
-    method: &str,
-    path: &str,
-    headers: &[(&str, &str)],
-    body: impl Into<Bytes>,
-) -> Request<RequestBody> {
+pub fn request(method: &str, path: &str, headers: &[(&str, &str)], body: impl Into<Bytes>) -> Request<RequestBody> {
     let body = body.into();
     let mut request = Request::builder().method(method).uri(path);
     if !headers.iter().any(|(name, _)| *name == "host") {

@@ -106,7 +106,9 @@ async fn trailers_pass_both_ways() {
 async fn hop_by_hop_fields_stay_on_their_hop() {
     let backend = Backend::with(|_| {
         let mut answer = answer(200, "x");
-        for (name, value) in [("connection", "x-private"), ("x-private", "1"), ("keep-alive", "timeout=1"), ("x-public", "1")] {
+        for (name, value) in
+            [("connection", "x-private"), ("x-private", "1"), ("keep-alive", "timeout=1"), ("x-public", "1")]
+        {
             answer.headers_mut().insert(name, value.parse().unwrap());
         }
         answer
@@ -117,7 +119,8 @@ async fn hop_by_hop_fields_stay_on_their_hop() {
                    Proxy-Connection: keep-alive\r\n\r\n";
     let answer = raw(gateway.address, request.as_bytes()).await.to_lowercase();
     let seen = backend.last();
-    for (name, value) in [("x-drop", None), ("x-keep", Some("1")), ("te", Some("trailers")), ("proxy-connection", None)] {
+    for (name, value) in [("x-drop", None), ("x-keep", Some("1")), ("te", Some("trailers")), ("proxy-connection", None)]
+    {
         assert_eq!(seen.header(name), value, "{name}");
     }
     assert!(!answer.contains("x-private") && !answer.contains("keep-alive") && answer.contains("x-public"), "{answer}");
@@ -188,7 +191,9 @@ async fn what_is_forwarded_is_the_normal_form() {
     let backend = Backend::start("a").await;
     let gateway = Setup::to(&[backend.address]).start().await;
     let path = |answer: String| answer.split(' ').nth(1).unwrap().to_owned();
-    for (sent, forwarded) in [("/a/./b//c", "/a/b/c"), ("/%61/..%2e", ""), ("/a/../b?x=%2e%2e", "/b?x=%2e%2e"), ("/a%2fb", "/a%2Fb")] {
+    for (sent, forwarded) in
+        [("/a/./b//c", "/a/b/c"), ("/%61/..%2e", ""), ("/a/../b?x=%2e%2e", "/b?x=%2e%2e"), ("/a%2fb", "/a%2Fb")]
+    {
         let line = format!("GET {sent} HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n");
         let status = path(raw(gateway.address, line.as_bytes()).await);
         match forwarded {
@@ -216,7 +221,10 @@ async fn filters_of_rule_and_backend() {
     let filters = vec![
         Filter::RequestHeaderModifier(headers(&[("x-set", "rule")], &[("x-add", "rule")], &["x-remove"])),
         Filter::ResponseHeaderModifier(headers(&[("x-set", "rule")], &[], &["x-remove"])),
-        Filter::UrlRewrite(Box::new(UrlRewrite { hostname: Some("rewritten.example".into()), path: Some(full("/full")) })),
+        Filter::UrlRewrite(Box::new(UrlRewrite {
+            hostname: Some("rewritten.example".into()),
+            path: Some(full("/full")),
+        })),
     ];
     let mut forwarding = filtered(rule(&["backend"]), filters);
     let of_backend = Filter::RequestHeaderModifier(headers(&[], &[("x-add", "backend")], &[]));
@@ -247,7 +255,11 @@ async fn redirects_and_missing_routes_are_answered_here() {
     for version in BOTH {
         let mut client = Client::of(version, gateway.address).await;
         let got = client.get("/old/page?x=1").await;
-        assert_eq!((got.status, got.header("location")), (308, Some("https://other.example/old/page?x=1")), "{version:?}");
+        assert_eq!(
+            (got.status, got.header("location")),
+            (308, Some("https://other.example/old/page?x=1")),
+            "{version:?}"
+        );
         let got = client.get("/new").await;
         assert_eq!((got.status, got.text()), (404, "404 Not Found: NoRoute\n"));
         assert_eq!(got.header("content-type"), Some("text/plain; charset=utf-8"));
@@ -319,27 +331,31 @@ async fn expectations_are_met() {
 
 #[tokio::test]
 async fn grpc_streams_pass_in_both_directions_at_once() {
-    let backend = Backend::streaming(true, |request: http::Request<hyper::body::Incoming>| async move {
-        assert_eq!(request.headers()["te"], "trailers");
-        // Each message is answered as it comes, before the stream ends.
-        let (sender, receiver) = tokio::sync::mpsc::channel::<Frame<Bytes>>(1);
-        tokio::spawn(async move {
-            let mut body = request.into_body();
-            while let Some(Ok(frame)) = body.frame().await {
-                if let Ok(data) = frame.into_data() {
-                    let _ = sender.send(Frame::data(data)).await;
+    let backend =
+        Backend::streaming(true, |request: http::Request<hyper::body::Incoming>| async move {
+            assert_eq!(request.headers()["te"], "trailers");
+            // Each message is answered as it comes, before the stream ends.
+            let (sender, receiver) = tokio::sync::mpsc::channel::<Frame<Bytes>>(1);
+            tokio::spawn(async move {
+                let mut body = request.into_body();
+                while let Some(Ok(frame)) = body.frame().await {
+                    if let Ok(data) = frame.into_data() {
+                        let _ = sender.send(Frame::data(data)).await;
+                    }
                 }
-            }
-            let mut trailers = HeaderMap::new();
-            trailers.insert("grpc-status", "0".parse().unwrap());
-            let _ = sender.send(Frame::trailers(trailers)).await;
-        });
-        let frames = stream::unfold(receiver, |mut receiver| async move {
-            receiver.recv().await.map(|frame| (Ok(frame), receiver))
-        });
-        http::Response::builder().header("content-type", "application/grpc").body(BodyExt::boxed(StreamBody::new(frames))).unwrap()
-    })
-    .await;
+                let mut trailers = HeaderMap::new();
+                trailers.insert("grpc-status", "0".parse().unwrap());
+                let _ = sender.send(Frame::trailers(trailers)).await;
+            });
+            let frames = stream::unfold(receiver, |mut receiver| async move {
+                receiver.recv().await.map(|frame| (Ok(frame), receiver))
+            });
+            http::Response::builder()
+                .header("content-type", "application/grpc")
+                .body(BodyExt::boxed(StreamBody::new(frames)))
+                .unwrap()
+        })
+        .await;
     let gateway = Setup::to_h2c(&[backend.address]).start().await;
     let stream = tokio::net::TcpStream::connect(gateway.address).await.unwrap();
     let (client, connection) = h2::client::handshake(stream).await.unwrap();

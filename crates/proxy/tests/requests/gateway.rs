@@ -1,10 +1,10 @@
 //! A gateway with one listener and one route, whose rules and backends the test gives.
 
 use portcullis_model::{
-    Attachment, Backend, BackendKey, BackendProtocol, BackendTarget, ConfigDelta, Discovery, Endpoint, Endpoints, Failure,
-    FailureReason, Filter, Gateway as GatewayResource, Hostname, Listener, ListenerKey, ListenerProtocol, ListenerState,
-    ObjectName, PathMatch, Resource, Retry, Route, RouteHostname, RouteKey, RouteKind, RouteMatch, Rule, RuleAction,
-    Timeouts, WeightedBackend,
+    Attachment, Backend, BackendKey, BackendProtocol, BackendTarget, ConfigDelta, Discovery, Endpoint, Endpoints,
+    Failure, FailureReason, Filter, Gateway as GatewayResource, Hostname, Listener, ListenerKey, ListenerProtocol,
+    ListenerState, ObjectName, PathMatch, Resource, Retry, Route, RouteHostname, RouteKey, RouteKind, RouteMatch, Rule,
+    RuleAction, Timeouts, WeightedBackend,
 };
 use portcullis_proxy::{Options, PortMap, Proxy};
 use portcullis_runtime::drain::Drain;
@@ -147,8 +147,7 @@ impl Gateway {
     }
 
     async fn apply(&self, resource: Resource) {
-        let change =
-            ConfigDelta::Change { gateway: name("gateway"), upserted: vec![resource], removed: Vec::new() };
+        let change = ConfigDelta::Change { gateway: name("gateway"), upserted: vec![resource], removed: Vec::new() };
         self.proxy.apply(vec![change]).await;
     }
 
@@ -236,12 +235,7 @@ pub fn weighted(backends: &[(&str, u32)]) -> Rule {
 
 /// A match of a path prefix.
 pub fn prefix(path: &str) -> RouteMatch {
-    RouteMatch {
-        path: PathMatch::PathPrefix(path.into()),
-        method: None,
-        headers: Vec::new(),
-        query_params: Vec::new(),
-    }
+    RouteMatch { path: PathMatch::PathPrefix(path.into()), method: None, headers: Vec::new(), query_params: Vec::new() }
 }
 
 /// A backendRef that is not permitted.

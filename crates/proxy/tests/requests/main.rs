@@ -1,11 +1,11 @@
 //! What happens to requests, over real sockets: a gateway between a client and backends that the tests script.
 
+mod backend;
 mod balancing;
 mod bodies;
 mod client;
 mod features;
 mod gateway;
-mod backend;
 mod mirrors;
 mod pool;
 mod retries;

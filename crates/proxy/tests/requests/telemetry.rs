@@ -43,8 +43,14 @@ async fn every_request_is_counted_once() {
         (format!("portcullis_request_duration_seconds_count{{{ROUTE}}}"), 24.0),
         (format!("portcullis_request_bytes_total{{{ROUTE}}}"), 24.0 * 5.0),
         (format!("portcullis_response_bytes_total{{{ROUTE}}}"), 24.0 * 4.0),
-        ("portcullis_error_responses_total{gateway=\"default/gateway\",listener=\"http\",code=\"404\"}".to_owned(), 6.0),
-        ("portcullis_error_responses_total{gateway=\"default/gateway\",listener=\"http\",code=\"503\"}".to_owned(), 6.0),
+        (
+            "portcullis_error_responses_total{gateway=\"default/gateway\",listener=\"http\",code=\"404\"}".to_owned(),
+            6.0,
+        ),
+        (
+            "portcullis_error_responses_total{gateway=\"default/gateway\",listener=\"http\",code=\"503\"}".to_owned(),
+            6.0,
+        ),
         ("portcullis_requests_active".to_owned(), 0.0),
     ] {
         assert_eq!(gateway.metric(&series), value, "{series}");

@@ -18,9 +18,11 @@ async fn silent() -> Backend {
 #[tokio::test]
 async fn a_response_that_does_not_come_is_504() {
     let backend = silent().await;
-    for (request_timeout, backend_timeout, reason) in
-        [(Some(50), None, "RequestTimeout"), (None, Some(50), "UpstreamTimeout"), (Some(50), Some(5000), "RequestTimeout")]
-    {
+    for (request_timeout, backend_timeout, reason) in [
+        (Some(50), None, "RequestTimeout"),
+        (None, Some(50), "UpstreamTimeout"),
+        (Some(50), Some(5000), "RequestTimeout"),
+    ] {
         let setup = Setup::to(&[backend.address]).with(|rule| {
             rule.timeouts.request = request_timeout.map(Duration::from_millis);
             rule.timeouts.backend_request = backend_timeout.map(Duration::from_millis);

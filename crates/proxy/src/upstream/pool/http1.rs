@@ -6,14 +6,40 @@ use crate::upstream::connect::{ConnectError, connect};
 use crate::upstream::endpoints::Endpoint;
 use crate::upstream::request_body::RequestBody;
 use crate::worker::Worker;
-use hyper::client::conn::http1;
+use http::{Request, Response};
+use hyper::body::Incoming;
+use hyper::client::conn::{TrySendError, http1};
 use hyper_util::rt::TokioIo;
 use std::cell::RefCell;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
+use tokio::task::AbortHandle;
 
-/// One connection.
-pub(crate) type Sender = http1::SendRequest<RequestBody>;
+/// One connection. Closed at once when it is dropped, whatever it is doing: a request that nobody waits for any more is not
+/// sent to its end.
+pub(crate) struct Sender {
+    sender: http1::SendRequest<RequestBody>,
+    task: AbortHandle,
+}
+
+impl Sender {
+    pub(super) fn is_closed(&self) -> bool {
+        self.sender.is_closed()
+    }
+
+    pub(super) async fn send(
+        &mut self,
+        request: Request<RequestBody>,
+    ) -> Result<Response<Incoming>, TrySendError<Request<RequestBody>>> {
+        self.sender.try_send_request(request).await
+    }
+}
+
+impl Drop for Sender {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
 
 /// The idle connections of one endpoint.
 #[derive(Default)]
@@ -33,7 +59,7 @@ impl Idle {
             }
             if sender.is_closed() {
                 idle.remove(index);
-            } else if sender.is_ready() {
+            } else if sender.sender.is_ready() {
                 return Some(idle.remove(index).0);
             }
         }
@@ -49,11 +75,6 @@ impl Idle {
     /// Closes all.
     pub(crate) fn close(&self) {
         self.0.borrow_mut().clear();
-    }
-
-    /// How many there are.
-    pub(crate) fn len(&self) -> usize {
-        self.0.borrow().len()
     }
 }
 
@@ -72,15 +93,15 @@ pub(super) async fn take(
         return Err(ConnectError::TooMany);
     }
     let open = OpenConnection::new(worker, endpoint);
-    let stream = connect(endpoint.address, options.connect_timeout).await?;
+    let stream = connect(endpoint.address, options).await?;
     let handshake = http1::Builder::new().handshake(TokioIo::new(stream)).await;
     let (sender, connection) = handshake.map_err(|_| ConnectError::Failed(std::io::ErrorKind::Other))?;
-    tokio::task::spawn_local(async move {
+    let task = tokio::task::spawn_local(async move {
         // What went wrong is told to the request that it went wrong for.
         let _ = connection.with_upgrades().await;
         drop(open);
     });
-    Ok((sender, false))
+    Ok((Sender { sender, task: task.abort_handle() }, false))
 }
 
 /// Takes a connection back. It may still be finishing its last exchange: [`Idle::pop`] looks.

@@ -95,11 +95,6 @@ impl Connections {
     pub(crate) fn close(&self) {
         self.open.borrow_mut().clear();
     }
-
-    /// How many there are.
-    pub(crate) fn len(&self) -> usize {
-        self.open.borrow().len()
-    }
 }
 
 /// A stream, and whether its connection was there before.
@@ -152,7 +147,7 @@ async fn open(worker: &Rc<Worker>, endpoint: &Rc<Endpoint>) -> Result<Stream, Co
 async fn handshake(worker: &Rc<Worker>, endpoint: &Rc<Endpoint>) -> Result<Rc<Connection>, ConnectError> {
     let options = &worker.upstreams.options;
     let open = OpenConnection::new(worker, endpoint);
-    let stream = connect(endpoint.address, options.connect_timeout).await?;
+    let stream = connect(endpoint.address, options).await?;
     let handshake = http2::Builder::new(LocalExecutor)
         .timer(TokioTimer::new())
         .keep_alive_interval(options.http2_keep_alive_interval)
