@@ -350,15 +350,16 @@ async fn serve(worker: &Rc<Worker>, connection: NewConnection) {
             connection.tls = Some(accepted.info);
             http::serve_tls(worker, Rc::new(connection), accepted.stream, accepted.http2).await;
         }
-        Err(failure) => {
-            metrics.handshake_failed(&worker.connections, worker.shard(), failure);
+        Err(refused) => {
+            metrics.handshake_failed(&worker.connections, worker.shard(), refused.failure);
             tracing::debug!(
                 gateway = %connection.port.gateway,
                 port = connection.port.number,
                 client = %connection.peer,
-                reason = failure.as_str(),
+                reason = refused.failure.as_str(),
                 "TLS handshake failed"
             );
+            refused.tell().await;
         }
     }
 }

@@ -42,7 +42,7 @@ use tokio::time::Instant;
 /// Resets of requests that nothing has looked at yet, which `h2` keeps. Our own budget for resets is reached before.
 const MAX_PENDING_RESETS: usize = 256;
 /// How long a client that was told to go away may take to acknowledge that it has no request under way.
-const GOING_AWAY: Duration = Duration::from_secs(5);
+const GOING_AWAY: Duration = Duration::from_secs(3);
 
 /// Serves a connection until it ends: closed by the client, idle, drained, or over a budget.
 pub(crate) async fn serve<I: Io + 'static>(worker: &Rc<Worker>, connection: Rc<Connection>, io: I) {

@@ -113,33 +113,39 @@ impl HandshakeFailure {
     }
 }
 
+/// A handshake that failed.
+pub(crate) struct Refused {
+    pub(crate) failure: HandshakeFailure,
+    /// The connection, if the client is still to be told.
+    stream: Option<TcpStream>,
+}
+
+impl From<HandshakeFailure> for Refused {
+    fn from(failure: HandshakeFailure) -> Self {
+        Self { failure, stream: None }
+    }
+}
+
 /// Takes a connection through its handshake, within `timeout`.
 ///
 /// # Errors
-/// The reason; the client was told by an alert where there is one, and the connection is closed.
-pub(crate) async fn accept(
-    mut stream: TcpStream,
-    port: &CurrentPort,
-    timeout: Duration,
-) -> Result<Accepted, HandshakeFailure> {
+/// The reason. [`Refused::tell`] ends the connection.
+pub(crate) async fn accept(mut stream: TcpStream, port: &CurrentPort, timeout: Duration) -> Result<Accepted, Refused> {
     let deadline = tokio::time::Instant::now() + timeout;
     let hello = match tokio::time::timeout_at(deadline, read_client_hello(&mut stream)).await {
         Ok(hello) => hello,
-        Err(_) => return Err(HandshakeFailure::Timeout),
+        Err(_) => return Err(HandshakeFailure::Timeout.into()),
     };
     let chosen = hello.and_then(|(hello, head)| Ok((choose(port, &hello)?, hello, head)));
     let (config, hello, head) = match chosen {
         Ok(chosen) => chosen,
-        Err(failure) => {
-            let _ = tokio::time::timeout_at(deadline, refuse(stream, failure)).await;
-            return Err(failure);
-        }
+        Err(failure) => return Err(Refused { failure, stream: Some(stream) }),
     };
     let handshake = TlsAcceptor::from(config).accept(Rewound::new(stream, head.into()));
     let stream = match tokio::time::timeout_at(deadline, handshake).await {
         Ok(Ok(stream)) => stream,
-        Ok(Err(error)) => return Err(HandshakeFailure::of(&error)),
-        Err(_) => return Err(HandshakeFailure::Timeout),
+        Ok(Err(error)) => return Err(HandshakeFailure::of(&error).into()),
+        Err(_) => return Err(HandshakeFailure::Timeout.into()),
     };
     let (_, session) = stream.get_ref();
     let info = TlsInfo {
@@ -194,20 +200,33 @@ fn choose(port: &CurrentPort, hello: &ClientHello) -> Result<Arc<ServerConfig>, 
 const PLAIN_HTTP: &[u8] = b"HTTP/1.1 400 Bad Request\r\ncontent-type: text/plain\r\ncontent-length: 34\r\n\
 connection: close\r\n\r\nThis port speaks HTTPS, not HTTP.\n";
 
-/// Tells the client, and closes so that it can read what it was told.
-async fn refuse(mut stream: TcpStream, failure: HandshakeFailure) {
-    let told = match failure.alert() {
-        // A fatal alert in a plaintext record (RFC 8446 sections 5.1 and 6).
-        Some(alert) => stream.write_all(&[21, 3, 3, 0, 2, 2, u8::from(alert)]).await,
-        None if failure == HandshakeFailure::NotTls => stream.write_all(PLAIN_HTTP).await,
-        None => return,
-    };
-    if told.is_ok() && stream.shutdown().await.is_ok() {
-        // Unread bytes would turn the close into a reset, and the reset could overtake the alert.
-        let mut rest = [0; 1024];
-        let mut limit = 32;
-        while limit > 0 && matches!(stream.read(&mut rest).await, Ok(length) if length > 0) {
-            limit -= 1;
+/// How long, and for how many bytes, a client that was told is still read from.
+const LINGER: Duration = Duration::from_secs(1);
+const LINGER_READS: usize = 32;
+
+impl Refused {
+    /// Tells the client why, where there is a way, and closes so that it can read what it was told.
+    pub(crate) async fn tell(self) {
+        if let Some(stream) = self.stream {
+            let _ = tokio::time::timeout(LINGER, tell(stream, self.failure)).await;
         }
     }
+}
+
+async fn tell(mut stream: TcpStream, failure: HandshakeFailure) -> io::Result<()> {
+    match failure.alert() {
+        // A fatal alert in a plaintext record (RFC 8446 sections 5.1 and 6).
+        Some(alert) => stream.write_all(&[21, 3, 3, 0, 2, 2, u8::from(alert)]).await?,
+        None if failure == HandshakeFailure::NotTls => stream.write_all(PLAIN_HTTP).await?,
+        None => return Ok(()),
+    }
+    stream.shutdown().await?;
+    // Unread bytes would turn the close into a reset, and the reset could overtake the alert.
+    let mut rest = [0; 1024];
+    for _ in 0..LINGER_READS {
+        if stream.read(&mut rest).await? == 0 {
+            break;
+        }
+    }
+    Ok(())
 }

@@ -18,7 +18,13 @@ pub(super) struct LoadedCertificate {
 /// The certificates in use, each parsed once for its content.
 #[derive(Default)]
 pub(super) struct CertificateStore {
-    loaded: BTreeMap<(ObjectName, CertificateKey), (Arc<Certificate>, Result<Arc<LoadedCertificate>, String>)>,
+    loaded: BTreeMap<(ObjectName, CertificateKey), Known>,
+}
+
+/// What a certificate of this content came to.
+struct Known {
+    content: Arc<Certificate>,
+    result: Result<Arc<LoadedCertificate>, String>,
 }
 
 impl CertificateStore {
@@ -28,13 +34,13 @@ impl CertificateStore {
             return Err("it is not in the configuration".to_owned());
         };
         let place = (config.gateway.name.clone(), key.clone());
-        if let Some((known, result)) = self.loaded.get(&place)
-            && (Arc::ptr_eq(known, certificate) || known == certificate)
+        if let Some(known) = self.loaded.get(&place)
+            && (Arc::ptr_eq(&known.content, certificate) || known.content == *certificate)
         {
-            return result.clone();
+            return known.result.clone();
         }
         let result = load(certificate).map(Arc::new);
-        self.loaded.insert(place, (certificate.clone(), result.clone()));
+        self.loaded.insert(place, Known { content: certificate.clone(), result: result.clone() });
         result
     }
 

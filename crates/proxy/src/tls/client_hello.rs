@@ -374,6 +374,23 @@ mod tests {
         assert_eq!(reader.push(&bytes), Err(ClientHelloError::TooLong));
     }
 
+    #[test]
+    fn the_corpus_reads_as_its_clients_meant_it() {
+        let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../../fuzz/corpus/client_hello");
+        for entry in std::fs::read_dir(folder).unwrap() {
+            fuzz(&std::fs::read(entry.unwrap().path()).unwrap());
+        }
+        let read = |name: &str| read(&std::fs::read(format!("{folder}/{name}")).unwrap()).unwrap().unwrap();
+        let protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+        for name in ["openssl_tls13", "fragmented"] {
+            let expected = ClientHello { alpn: protocols.clone(), ..named("www.example.com") };
+            assert_eq!(read(name), expected, "{name}");
+        }
+        assert_eq!(read("openssl_tls12"), named("a.example"));
+        assert_eq!(read("openssl_no_name"), ClientHello::default());
+        assert_eq!(read("curl"), ClientHello { alpn: protocols, ..named("localhost") });
+    }
+
     proptest! {
         #[test]
         fn any_split_gives_the_same(

@@ -46,7 +46,7 @@ pub async fn tls(address: SocketAddr, name: &str, config: &Arc<ClientConfig>) ->
 
 /// What rustls says of a handshake that failed.
 pub fn tls_error(result: io::Result<TlsStream<TcpStream>>) -> rustls::Error {
-    let error = result.err().expect("the handshake was accepted");
+    let Err(error) = result else { panic!("the handshake was accepted") };
     error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>()).expect("no TLS error").clone()
 }
 

@@ -1,6 +1,12 @@
 //! Connections of clients with real sockets: ports, TLS, HTTP/2, limits, drains.
 
-#![allow(unreachable_pub, reason = "the modules of one test program")]
+#![allow(
+    unreachable_pub,
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "one test program: what these hold for is a test that fails"
+)]
 
 mod client;
 mod drain;

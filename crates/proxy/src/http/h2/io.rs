@@ -55,18 +55,20 @@ impl<I: Io> Counted<I> {
 
     fn received(&mut self, bytes: &[u8]) {
         let Self { inbound, budgets, last_stream, .. } = self;
+        let now = Instant::now();
         inbound.scan(bytes, |frame| {
             *last_stream = frame.stream.max(*last_stream);
-            budgets.received(&frame);
+            budgets.received(&frame, now);
         });
     }
 
     fn sent(&mut self, slices: &[IoSlice<'_>], mut length: usize) {
+        let now = Instant::now();
         for slice in slices {
             let sent = length.min(slice.len());
             length -= sent;
             let Self { outbound, budgets, .. } = self;
-            outbound.scan(&slice[..sent], |frame| budgets.sent(&frame));
+            outbound.scan(&slice[..sent], |frame| budgets.sent(&frame, now));
         }
     }
 
