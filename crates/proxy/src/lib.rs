@@ -34,3 +34,6 @@ mod worker;
 pub use control::{Applied, BindError, BoundPort, Drained, PortReport, Proxy, StartError};
 pub use http::h1::Options as Http1Options;
 pub use options::{ConnectionLimits, Http2Options, Options, PortMap, Timeouts};
+pub use route::ForwardingOptions;
+pub use telemetry::TelemetryOptions;
+pub use upstream::UpstreamOptions;

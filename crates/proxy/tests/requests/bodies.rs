@@ -15,7 +15,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 const CHUNK: usize = 64 * 1024;
 /// More than all buffers on the way together: of the kernel, of both connections, of HTTP/2's windows.
-const MUCH: usize = 64 * 1024 * 1024;
+const MUCH: usize = 256 * 1024 * 1024;
 
 /// An endless body, and how much of it was taken.
 fn endless() -> (crate::client::RequestBody, Arc<AtomicUsize>) {

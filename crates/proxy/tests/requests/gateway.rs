@@ -166,7 +166,10 @@ impl Gateway {
             }
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
-        panic!("{series} is {} and not {value}", self.metric(series));
+        let text = self.registry.render(Format::OpenMetrics);
+        let name = series.split('{').next().unwrap_or_default();
+        let near: Vec<_> = text.lines().filter(|line| line.starts_with(name)).collect();
+        panic!("{series} is {} and not {value}: {near:#?}", self.metric(series));
     }
 
     /// The lines of the access log once there are so many.
