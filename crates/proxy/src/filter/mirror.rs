@@ -71,9 +71,10 @@ fn send_copy(worker: &Rc<Worker>, backend: Rc<Backend>, mut head: http::request:
     let worker = worker.clone();
     tokio::task::spawn_local(async move {
         let outcome = tokio::select! {
-            outcome = exchange(&worker, &backend, request) => outcome,
-            // A backend that does not read does not look at the body either.
+            biased;
+            // First, because the exchange fails of it too, unless the backend does not read: then the body is not looked at.
             () = dropped.notified() => MirrorOutcome::Dropped,
+            outcome = exchange(&worker, &backend, request) => outcome,
             () = tokio::time::sleep(worker.upstreams.options.mirror_timeout) => MirrorOutcome::Failed,
         };
         worker.telemetry.mirrored(outcome);
