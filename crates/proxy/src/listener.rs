@@ -278,6 +278,15 @@ mod tests {
     }
 
     #[test]
+    fn the_unspecified_address_means_both_families() {
+        let group = bind(SocketAddr::new(IpAddr::V6(Ipv6Addr::UNSPECIFIED), 0), 1, 16, false).unwrap();
+        std::net::TcpStream::connect((Ipv4Addr::LOCALHOST, group.local.port())).unwrap();
+        if group.local.is_ipv6() {
+            std::net::TcpStream::connect((Ipv6Addr::LOCALHOST, group.local.port())).unwrap();
+        }
+    }
+
+    #[test]
     fn a_port_of_someone_else_is_not_shared() {
         let group = bind(LOOPBACK, 1, 16, false).unwrap();
         let error = bind(group.local, 1, 16, false).unwrap_err();

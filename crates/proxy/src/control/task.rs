@@ -5,9 +5,9 @@ use super::bind::{Changes, Leaving, Ports, WantedPort};
 use super::error::Applied;
 use crate::options::Options;
 use crate::telemetry::connections::ConnectionMetrics;
-use crate::tls::TlsBuilder;
+use crate::tls::{PortTls, TlsBuilder};
 use crate::worker::{Command, PortKey, ServedGateway, Snapshot, Update};
-use portcullis_decide::{Linked, LinkedObject};
+use portcullis_decide::{LinkProblem, Linked, LinkedObject};
 use portcullis_model::{Config, ConfigDelta, ListenerKey, ListenerProtocol, ObjectName, Resource, ResourceKey};
 use portcullis_runtime::drain::Drain;
 use portcullis_runtime::metrics::Registry;
@@ -58,6 +58,8 @@ pub(super) struct Control {
 /// Which parts of a Gateway's configuration a change touches.
 #[derive(Default)]
 struct Touched {
+    /// What `decide` links, and TLS. Endpoints change far more often, and touch neither.
+    linked: bool,
     backends: bool,
     endpoints: bool,
 }
@@ -124,10 +126,13 @@ impl Control {
         for (name, touched) in &touched {
             self.link(name, touched);
         }
-        let used: BTreeSet<_> = self.served.values().flat_map(|gateway| tls_listeners(gateway)).collect();
-        self.tls
-            .retain(&self.configs, |gateway, port, listener| used.contains(&(gateway.clone(), port, listener.clone())));
-        let mut changes = self.reconcile();
+        let mut changes = match touched.values().any(|touched| touched.linked) {
+            true => {
+                self.forget_keys();
+                self.reconcile()
+            }
+            false => Changes::default(),
+        };
         self.publish(&mut changes).await;
         self.finish(changes, left).await;
         self.state.applied(self.snapshot.generation);
@@ -138,7 +143,14 @@ impl Control {
         }
     }
 
-    /// Links a Gateway whose configuration changed.
+    /// Forgets the ticket keys and certificates of listeners that are gone.
+    fn forget_keys(&mut self) {
+        let used: BTreeSet<_> = self.served.values().flat_map(|gateway| tls_listeners(gateway)).collect();
+        self.tls
+            .retain(&self.configs, |gateway, port, listener| used.contains(&(gateway.clone(), port, listener.clone())));
+    }
+
+    /// Makes what workers serve of a Gateway whose configuration changed.
     fn link(&mut self, name: &ObjectName, touched: &Touched) {
         let previous = self.served.get(name).cloned();
         let Some(config) = self.configs.get(name) else {
@@ -148,30 +160,13 @@ impl Control {
             }
             return;
         };
-        let mut problems = Vec::new();
-        let linked = std::panic::catch_unwind(AssertUnwindSafe(|| {
-            Linked::link(config, previous.as_ref().map(|previous| &*previous.linked))
-        }));
-        let Ok(linked) = linked else {
-            // A defect of ours. The last good configuration serves on, and the next change is another chance.
-            let problem =
-                format!("Gateway {name}: the configuration could not be linked; the last one is still served");
-            self.problems.insert(name.clone(), vec![problem]);
-            return;
+        let unchanged = previous.as_ref().filter(|_| !touched.linked);
+        let linked = match unchanged {
+            Some(previous) => Some((previous.linked.clone(), previous.tls.clone())),
+            None => link(config, previous.as_deref(), &mut self.tls, &mut self.problems),
         };
-        problems.extend(linked.problems().iter().map(|problem| {
-            let object = match &problem.object {
-                LinkedObject::Route(route) => route.to_string(),
-                LinkedObject::Listener(listener) => format!("Gateway {name}, listener {listener}"),
-            };
-            format!("{object}, {}: {}", problem.field, problem.message)
-        }));
-        let mut tls = BTreeMap::new();
-        for (number, port) in linked.ports().filter(|(_, port)| port.protocol() == ListenerProtocol::Https) {
-            let known = previous.as_ref().and_then(|previous| previous.tls.get(&number));
-            let new = self.tls.port(config, port, known.map(|known| &**known), &mut problems);
-            tls.insert(number, Arc::new(new));
-        }
+        // Without a linked form the last good one serves on, and the next change is another chance.
+        let Some((linked, tls)) = linked else { return };
         let kept = |touched: bool| previous.as_ref().filter(|_| !touched);
         let served = ServedGateway {
             name: name.clone(),
@@ -183,13 +178,9 @@ impl Control {
                 Some(previous) => previous.endpoints.clone(),
                 None => Arc::new(config.endpoints.clone()),
             },
-            linked: Arc::new(linked),
+            linked,
             tls,
         };
-        for problem in &problems {
-            tracing::warn!(gateway = %name, problem, "a part of the configuration fails closed");
-        }
-        self.problems.insert(name.clone(), problems);
         self.served.insert(name.clone(), Arc::new(served));
         self.leaving.remove(name);
     }
@@ -315,16 +306,65 @@ impl Control {
 
 impl Touched {
     fn note(&mut self, delta: &ConfigDelta) {
-        match delta {
-            ConfigDelta::Remove { .. } => *self = Self { backends: true, endpoints: true },
-            ConfigDelta::Change { upserted, removed, .. } => {
-                self.backends |= upserted.iter().any(|resource| matches!(resource, Resource::Backend(_)))
-                    || removed.iter().any(|key| matches!(key, ResourceKey::Backend(_)));
-                self.endpoints |= upserted.iter().any(|resource| matches!(resource, Resource::Endpoints(_)))
-                    || removed.iter().any(|key| matches!(key, ResourceKey::Endpoints(_)));
+        let ConfigDelta::Change { upserted, removed, .. } = delta else {
+            *self = Self { linked: true, backends: true, endpoints: true };
+            return;
+        };
+        for resource in upserted {
+            match resource {
+                Resource::Backend(_) => self.backends = true,
+                Resource::Endpoints(_) => self.endpoints = true,
+                _ => self.linked = true,
+            }
+        }
+        for key in removed {
+            match key {
+                ResourceKey::Backend(_) => self.backends = true,
+                ResourceKey::Endpoints(_) => self.endpoints = true,
+                _ => self.linked = true,
             }
         }
     }
+}
+
+type LinkedGateway = (Arc<Linked>, BTreeMap<u16, Arc<PortTls>>);
+
+/// Links a configuration and makes its certificates ready. `None` after a panic: a defect of ours, which must not end the
+/// control thread.
+fn link(
+    config: &Config,
+    previous: Option<&ServedGateway>,
+    builder: &mut TlsBuilder,
+    problems: &mut BTreeMap<ObjectName, Vec<String>>,
+) -> Option<LinkedGateway> {
+    let name = &config.gateway.name;
+    let linked =
+        std::panic::catch_unwind(AssertUnwindSafe(|| Linked::link(config, previous.map(|previous| &*previous.linked))));
+    let Ok(linked) = linked else {
+        let problem = format!("Gateway {name}: the configuration could not be linked; the last one is still served");
+        problems.insert(name.clone(), vec![problem]);
+        return None;
+    };
+    let mut found: Vec<_> = linked.problems().iter().map(|problem| sentence(name, problem)).collect();
+    let mut tls = BTreeMap::new();
+    for (number, port) in linked.ports().filter(|(_, port)| port.protocol() == ListenerProtocol::Https) {
+        let known = previous.and_then(|previous| previous.tls.get(&number));
+        let new = builder.port(config, port, known.map(|known| &**known), &mut found);
+        tls.insert(number, Arc::new(new));
+    }
+    for problem in &found {
+        tracing::warn!(gateway = %name, problem, "a part of the configuration fails closed");
+    }
+    problems.insert(name.clone(), found);
+    Some((Arc::new(linked), tls))
+}
+
+fn sentence(gateway: &ObjectName, problem: &LinkProblem) -> String {
+    let object = match &problem.object {
+        LinkedObject::Route(route) => route.to_string(),
+        LinkedObject::Listener(listener) => format!("Gateway {gateway}, listener {listener}"),
+    };
+    format!("{object}, {}: {}", problem.field, problem.message)
 }
 
 /// The listeners of a Gateway that end TLS, by the port that they are on.

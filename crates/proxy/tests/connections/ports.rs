@@ -182,6 +182,19 @@ async fn a_port_that_begins_to_speak_tls_stops_to_speak_cleartext() {
 }
 
 #[tokio::test]
+async fn a_dropped_proxy_is_gone_with_its_sockets_and_connections() {
+    let gateway = Gateway::http(options()).await;
+    let address = gateway.address(80);
+    let mut open = TcpStream::connect(address).await.unwrap();
+    get(&mut open, "a.example").await.unwrap();
+    drop(gateway);
+    read_to_end(&mut open).await;
+    while TcpStream::connect(address).await.is_ok() {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
+
+#[tokio::test]
 async fn configurations_are_shown_without_keys() {
     let authority = Authority::new();
     let certificate = authority.certificate("a", &["a.example"]);
