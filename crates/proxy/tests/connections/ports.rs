@@ -3,11 +3,13 @@
 use crate::client::{get, http2, location, read_to_end, request, tls, tls_config};
 use crate::gateway::{Authority, Gateway, http, https, listener_key, options, resource, route};
 use portcullis_proxy::{Options, PortMap};
+use rustls::ClientConfig;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::task::JoinHandle;
 
@@ -26,6 +28,9 @@ async fn open_connections_follow_the_configuration() {
     assert_eq!(gateway.metric("portcullis_ports{state=\"bound\"}"), 1.0);
 }
 
+trait Stream: AsyncRead + AsyncWrite + Unpin + Send {}
+impl<S: AsyncRead + AsyncWrite + Unpin + Send> Stream for S {}
+
 /// Clients that ask again and again, on new connections or on one, until they are stopped.
 struct Load {
     stop: Arc<AtomicBool>,
@@ -34,16 +39,18 @@ struct Load {
 }
 
 impl Load {
-    fn on(address: SocketAddr, clients: usize) -> Self {
+    /// With a TLS configuration where the port speaks HTTPS.
+    fn on(address: SocketAddr, clients: usize, config: Option<&Arc<ClientConfig>>) -> Self {
         let (stop, answered) = (Arc::<AtomicBool>::default(), Arc::<AtomicUsize>::default());
         let clients = (0..clients).map(|index| {
-            let (stop, answered) = (stop.clone(), answered.clone());
+            let (stop, answered, config) = (stop.clone(), answered.clone(), config.cloned());
             tokio::spawn(async move {
-                let mut open: Option<TcpStream> = None;
+                let mut open: Option<Box<dyn Stream>> = None;
                 while !stop.load(Ordering::Relaxed) {
-                    let mut stream = match open.take() {
-                        Some(stream) => stream,
-                        None => TcpStream::connect(address).await?,
+                    let mut stream: Box<dyn Stream> = match (open.take(), &config) {
+                        (Some(stream), _) => stream,
+                        (None, None) => Box::new(TcpStream::connect(address).await?),
+                        (None, Some(config)) => Box::new(tls(address, "a.example", config).await?),
                     };
                     let answer = get(&mut stream, "a.example").await?;
                     if answer.status != 302 {
@@ -79,18 +86,31 @@ impl Load {
 
 #[tokio::test]
 async fn two_hundred_changes_cost_no_request() {
-    let mut gateway = Gateway::http(Options { workers: 2, ..options() }).await;
-    let load = Load::on(gateway.address(80), 4);
+    let authority = Authority::new();
+    let certificate = authority.certificate("a", &["a.example"]);
+    let resources = vec![
+        http("http", 80),
+        https("https", 443, None, &["a"]),
+        resource(&certificate),
+        route("one", &["http", "https"]),
+    ];
+    let mut gateway = Gateway::start(Options { workers: 2, ..options() }, resources).await;
+    let plain = Load::on(gateway.address(80), 3, None);
+    let encrypted = Load::on(gateway.address(443), 3, Some(&Arc::new(tls_config(&authority, &[]))));
     for change in 0..200 {
-        match change % 4 {
-            // Ports beside it come and go.
-            0 => drop(gateway.apply(vec![http("other", 81)], Vec::new()).await),
-            2 => drop(gateway.apply(Vec::new(), vec![listener_key("other")]).await),
-            _ => drop(gateway.apply(vec![route(&format!("route-{change}"), &["http"])], Vec::new()).await),
-        }
-        load.answers(2).await;
+        let (upserted, removed) = match change % 4 {
+            // Ports beside them come and go.
+            0 => (vec![http("other", 81)], Vec::new()),
+            1 => (vec![resource(&authority.certificate("a", &["a.example"]))], Vec::new()),
+            2 => (Vec::new(), vec![listener_key("other")]),
+            _ => (vec![route(&format!("route-{change}"), &["http", "https"])], Vec::new()),
+        };
+        gateway.apply(upserted, removed).await;
+        plain.answers(2).await;
+        encrypted.answers(2).await;
     }
-    load.finish().await;
+    plain.finish().await;
+    encrypted.finish().await;
 }
 
 #[tokio::test]
