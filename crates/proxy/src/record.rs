@@ -259,6 +259,12 @@ impl Record {
         self.0.flags |= 1 << flag as u32;
     }
 
+    /// Nobody waits for the response any more: the client is gone, or a drain has cut its connection.
+    pub(crate) fn flag_gone(&mut self) {
+        let is_cut = self.0.connection.drain.is_forced();
+        self.flag(if is_cut { Flag::Drained } else { Flag::ClientGone });
+    }
+
     /// Whether it happened.
     pub(crate) fn has(&self, flag: Flag) -> bool {
         self.0.flags & 1 << flag as u32 != 0
@@ -309,7 +315,7 @@ impl Record {
 impl Drop for Record {
     fn drop(&mut self) {
         if self.0.status.is_none() {
-            self.flag(Flag::ClientGone);
+            self.flag_gone();
         }
         let settled = Settled {
             status: self.0.status.map_or(0, |status| status.as_u16()),

@@ -9,7 +9,7 @@
 //!
 //! Cost: with W workers a counter takes 8·(W+1) bytes, the histogram of latencies 128·(W+1), and each series about 250 bytes
 //! for its labels. A route in use on one listener has 1 histogram, 2 counters of bytes and a counter for each class of status
-//! that occurred: about 2 KiB with 4 workers.
+//! that occurred: about 2.3 KiB with 4 workers and three classes.
 
 pub(crate) mod connections;
 

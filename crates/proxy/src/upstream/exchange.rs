@@ -55,7 +55,7 @@ impl Failure {
             Self::NoEndpoints | Self::Try(Trouble::Connect(_) | Trouble::Unsent | Trouble::NotProcessed) => {
                 StatusCode::SERVICE_UNAVAILABLE
             }
-            Self::Try(Trouble::Stale | Trouble::Broken | Trouble::Status) => StatusCode::BAD_GATEWAY,
+            Self::Try(Trouble::Stale | Trouble::Closed | Trouble::Broken | Trouble::Status) => StatusCode::BAD_GATEWAY,
             Self::Try(Trouble::TimedOut) | Self::RequestTimeout => StatusCode::GATEWAY_TIMEOUT,
             Self::Try(Trouble::Client) => StatusCode::BAD_REQUEST,
             Self::Refused(refusal) => refusal.status(),
@@ -136,7 +136,7 @@ impl Exchange<'_> {
                 }
                 Err(trouble) => trouble,
             };
-            if matches!(trouble, Trouble::Connect(ConnectError::Timeout | ConnectError::Failed(_))) {
+            if matches!(trouble, Trouble::Connect(ConnectError::Timeout | ConnectError::Failed(_)) | Trouble::Closed) {
                 endpoint.mark_failed();
             }
             self.count(trouble);
@@ -177,7 +177,7 @@ impl Exchange<'_> {
                 return Err(Trouble::Unsent);
             }
         }
-        if tries.has_stanza() || lease.is_reused {
+        if tries.has_stanza() || lease.is_reused || is_idempotent {
             self.head = Some(head.clone());
         }
         let request = Request::from_parts(head, self.source.next_try());
@@ -202,13 +202,16 @@ impl Exchange<'_> {
             let refused = error.reason() == Some(h2::Reason::REFUSED_STREAM);
             return match refused || (error.is_go_away() && error.is_remote()) {
                 true => Trouble::NotProcessed,
-                false if is_reused && error.is_io() => Trouble::Stale,
                 false => Trouble::Broken,
             };
         }
+        let io = cause.and_then(|cause| cause.downcast_ref::<std::io::Error>());
         let is_closed = error.is_incomplete_message() || error.is_canceled() || error.is_closed();
-        let is_io = cause.is_some_and(|cause| cause.is::<std::io::Error>());
-        if is_reused && (is_closed || is_io) { Trouble::Stale } else { Trouble::Broken }
+        match is_closed || io.is_some_and(|io| io.kind() != std::io::ErrorKind::TimedOut) {
+            true if is_reused => Trouble::Stale,
+            true => Trouble::Closed,
+            false => Trouble::Broken,
+        }
     }
 
     /// The response, unless the route wants another try.

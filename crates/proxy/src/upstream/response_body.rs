@@ -48,10 +48,13 @@ impl ResponseBody {
         lease.give_back(&record.worker().clone());
     }
 
-    fn fail(&mut self, flag: Flag) {
+    fn fail(&mut self, flag: Option<Flag>) {
         let Some(Open { lease, mut record }) = self.open.take() else { return };
         record.set_request_bytes(self.source.bytes());
-        record.flag(flag);
+        match flag {
+            Some(flag) => record.flag(flag),
+            None => record.flag_gone(),
+        }
         drop(lease);
     }
 
@@ -80,7 +83,7 @@ impl http_body::Body for ResponseBody {
                 Poll::Ready(Some(Ok(frame)))
             }
             Poll::Ready(Some(Err(error))) => {
-                self.fail(Flag::UpstreamFailure);
+                self.fail(Some(Flag::UpstreamFailure));
                 Poll::Ready(Some(Err(BodyError::Upstream(error))))
             }
             Poll::Ready(None) => {
@@ -89,7 +92,7 @@ impl http_body::Body for ResponseBody {
             }
             Poll::Pending => match self.is_overdue(context) {
                 Some(flag) if self.open.is_some() => {
-                    self.fail(flag);
+                    self.fail(Some(flag));
                     Poll::Ready(Some(Err(BodyError::Timeout)))
                 }
                 _ => Poll::Pending,
@@ -112,7 +115,7 @@ impl Drop for ResponseBody {
             // Nobody asks for the end of a body that is known to have none.
             self.complete();
         } else {
-            self.fail(Flag::ClientGone);
+            self.fail(None);
         }
     }
 }

@@ -2,9 +2,9 @@
 //!
 //! In flows what became of a try; out flows whether there is another one, and when. A route's `retry` stanza is consent to
 //! repeat any method: after the listed codes, after `timeouts.backendRequest`, and whenever the backend did not process the
-//! request. Without one, only what cannot have had an effect is repeated: a request of which nothing was sent goes to another
-//! endpoint (twice at most), and one that was sent on a connection that was used before, whose peer closed it meanwhile, is
-//! sent once more on a fresh one if nothing was sent or its method is idempotent.
+//! request. Without one, only what cannot do harm is repeated: a request of which nothing was sent goes to another endpoint
+//! (twice at most), and one whose connection was closed without a byte of a response is sent once more on a fresh one if its
+//! method is idempotent (RFC 9110 section 9.2.2). So backends can restart without a failed request, as long as one is left.
 
 use super::connect::ConnectError;
 use crate::record::Flag;
@@ -27,8 +27,10 @@ pub(crate) enum Trouble {
     Unsent,
     /// HTTP/2: the backend says that it did not process the request (REFUSED_STREAM, GOAWAY).
     NotProcessed,
-    /// A connection used before was closed, without a byte of a response.
+    /// A connection used before was closed, without a byte of a response: perhaps before it had the request.
     Stale,
+    /// The same of a fresh connection.
+    Closed,
     /// The connection failed while the backend had the request.
     Broken,
     /// The try took too long.
@@ -49,6 +51,7 @@ impl Trouble {
             Self::Unsent => "Unsent",
             Self::NotProcessed => "NotProcessed",
             Self::Stale => "StaleConnection",
+            Self::Closed => "ConnectionClosed",
             Self::Broken => "ConnectionFailure",
             Self::TimedOut => "Timeout",
             Self::Status => "Status",
@@ -61,7 +64,7 @@ impl Trouble {
         match self {
             Self::Connect(ConnectError::TooMany) => Flag::UpstreamOverflow,
             Self::Connect(_) | Self::Unsent => Flag::UpstreamConnectFailure,
-            Self::NotProcessed | Self::Stale | Self::Broken | Self::Status => Flag::UpstreamFailure,
+            Self::NotProcessed | Self::Stale | Self::Closed | Self::Broken | Self::Status => Flag::UpstreamFailure,
             Self::TimedOut => Flag::UpstreamTimeout,
             Self::Client => Flag::ClientBodyFailure,
         }
@@ -140,7 +143,7 @@ impl<'a> Tries<'a> {
                 true
             }
             Trouble::Unsent | Trouble::NotProcessed => known.can_repeat && !self.fresh,
-            Trouble::Stale => known.can_repeat && known.is_idempotent && !self.fresh,
+            Trouble::Stale | Trouble::Closed => known.can_repeat && known.is_idempotent && !self.fresh,
             _ => false,
         };
         if is_free {
@@ -151,7 +154,7 @@ impl<'a> Tries<'a> {
         let by_route = match trouble {
             Trouble::Connect(_) => true,
             Trouble::Unsent | Trouble::NotProcessed | Trouble::TimedOut | Trouble::Status => known.can_repeat,
-            Trouble::Stale | Trouble::Broken | Trouble::Client => false,
+            Trouble::Stale | Trouble::Closed | Trouble::Broken | Trouble::Client => false,
         };
         if !by_route || self.left == 0 {
             return Next::End { exhausted: by_route && self.retry.is_some() };
@@ -197,7 +200,7 @@ mod tests {
     }
 
     #[test]
-    fn without_a_stanza_only_what_had_no_effect_is_repeated() {
+    fn without_a_stanza_only_what_does_no_harm_is_repeated() {
         for (trouble, known, first) in [
             (REFUSED, EASY, END),
             (REFUSED, OTHERS, Next::Now),
@@ -205,6 +208,8 @@ mod tests {
             (Trouble::NotProcessed, POST, Next::Now),
             (Trouble::Stale, EASY, Next::Now),
             (Trouble::Stale, POST, END),
+            (Trouble::Closed, EASY, Next::Now),
+            (Trouble::Closed, POST, END),
             (Trouble::Stale, Circumstances { can_repeat: false, ..EASY }, END),
             (Trouble::Broken, EASY, END),
             (Trouble::TimedOut, EASY, END),

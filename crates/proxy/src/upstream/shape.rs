@@ -1,7 +1,8 @@
 //! The head of a request as a backend's protocol wants it.
 //!
 //! In flows a head with a Host field, a URI of path and query, and no hop-by-hop fields (that is how it is kept here). Out
-//! flows HTTP/1.1 or HTTP/2.
+//! flows HTTP/1.1 or HTTP/2. Trailers reach a backend over HTTP/1.1 only if the client named them in Trailer (RFC 9110 section
+//! 6.6.2); over HTTP/2 they always do.
 
 use http::header::{CONNECTION, CONTENT_LENGTH, HOST, TE, TRANSFER_ENCODING, UPGRADE};
 use http::uri::{Authority, Scheme};
