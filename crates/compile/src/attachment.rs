@@ -156,6 +156,9 @@ impl Question<'_> {
             .map(|admission| (*admission, intersections(admission.hostname.as_ref(), self.candidate.hostnames)))
             .filter(|(_, hostnames)| !hostnames.is_empty())
             .collect();
+        if self.candidate.hostnames.is_empty() {
+            return Err((NotAccepted::UnsupportedValue, "spec.hostnames: none of them is a hostname".to_owned()));
+        }
         if admitted.is_empty() {
             let hostnames: Vec<_> = allowed
                 .iter()
@@ -216,7 +219,7 @@ impl Question<'_> {
             AllowedNamespaces::None => Some(format!("listener {name} takes no routes")),
             AllowedNamespaces::Selector(selector) => (!selects(selector, self.labels)).then(|| {
                 format!(
-                    "listener {name} takes routes of namespaces with {}; namespace {namespace} has not",
+                    "listener {name} takes routes of namespaces with {}; namespace {namespace} does not match",
                     selected(selector)
                 )
             }),

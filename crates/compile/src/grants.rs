@@ -199,7 +199,7 @@ fn unused(
     let (message, remedy) = match elsewhere.first() {
         Some((from, namespace)) if *from.namespace == **namespace => (
             format!(
-                "{nothing}; the {} in namespace {} refer to {to} in their own namespace, which needs no grant",
+                "{nothing}; the {}s in namespace {} refer to {to} in their own namespace, which needs no grant",
                 Foreign(&from.kind),
                 Foreign(namespace)
             ),
@@ -207,7 +207,7 @@ fn unused(
         ),
         Some((from, namespace)) => (
             format!(
-                "{nothing}; the {} in namespace {} refer to {to} in namespace {}",
+                "{nothing}; the {}s in namespace {} refer to {to} in namespace {}",
                 Foreign(&from.kind),
                 Foreign(&from.namespace),
                 Foreign(namespace)

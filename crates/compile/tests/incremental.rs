@@ -312,3 +312,62 @@ proptest! {
         check(&batches, &options)?;
     }
 }
+
+/// A Gateway, one Service with an endpoint, and many routes.
+fn many_routes(count: usize) -> Vec<Object> {
+    let group = "gateway.networking.k8s.io/v1";
+    let mut objects = vec![
+        json!({ "apiVersion": group, "kind": "GatewayClass", "metadata": { "name": "x" },
+            "spec": { "controllerName": "portcullis.dev/gateway-controller" } }),
+        json!({ "apiVersion": group, "kind": "Gateway", "metadata": { "name": "x", "namespace": "a" }, "spec": {
+            "gatewayClassName": "x", "listeners": [{ "name": "http", "port": 80, "protocol": "HTTP" }] } }),
+        json!({ "apiVersion": "v1", "kind": "Service", "metadata": { "name": "x", "namespace": "a" },
+            "spec": { "ports": [{ "port": 80 }] } }),
+    ];
+    objects.extend((0..count).map(|index| many_routes_route(index, "/")));
+    objects.into_iter().map(|value| Object::from_value(value).unwrap()).collect()
+}
+
+fn many_routes_route(index: usize, path: &str) -> Value {
+    json!({ "apiVersion": "gateway.networking.k8s.io/v1", "kind": "HTTPRoute",
+        "metadata": { "name": format!("route-{index}"), "namespace": "a" },
+        "spec": { "parentRefs": [{ "name": "x" }], "hostnames": [format!("host-{index}.example.com")],
+            "rules": [{ "matches": [{ "path": { "value": path } }], "backendRefs": [{ "name": "x", "port": 80 }] }] } })
+}
+
+/// An edit of one route gives out that route and nothing else, and leaves what was made of the others as it was.
+#[test]
+fn an_edit_costs_what_it_touches() {
+    let count = std::env::var("ROUTES").ok().and_then(|count| count.parse().ok()).unwrap_or(1_000);
+    let mut compiler = Compiler::new(Options::default());
+    compiler.apply(many_routes(count).into_iter().map(Change::Upsert).collect());
+    let rules = |compiler: &Compiler| -> Vec<_> {
+        compiler.configs().values().flat_map(|config| config.routes.values()).map(|route| route.rules.clone()).collect()
+    };
+    let before = rules(&compiler);
+    assert_eq!(before.len(), count);
+    assert_eq!(compiler.statuses().len(), count + 2);
+
+    let edited = Object::from_value(many_routes_route(7, "/edited")).unwrap();
+    let delta = compiler.apply(vec![Change::Upsert(edited.clone())]);
+    let [portcullis_model::ConfigDelta::Change { upserted, removed, .. }] = delta.config.as_slice() else {
+        panic!("{:?}", delta.config)
+    };
+    assert!(matches!(upserted.as_slice(), [portcullis_model::Resource::Route(_)]), "{upserted:?}");
+    assert!(removed.is_empty() && delta.status.is_empty() && delta.findings.is_empty());
+    let changed =
+        before.iter().zip(rules(&compiler)).filter(|(before, after)| !std::sync::Arc::ptr_eq(before, after)).count();
+    assert_eq!(changed, 1);
+
+    let delta = compiler.apply(vec![Change::Delete(edited.key())]);
+    let [portcullis_model::ConfigDelta::Change { upserted, removed, .. }] = delta.config.as_slice() else {
+        panic!("{:?}", delta.config)
+    };
+    assert!(upserted.is_empty() && removed.len() == 1);
+    assert_eq!(delta.status.len(), 2, "the route's own, and the Gateway's count");
+
+    // An unchanged object changes nothing.
+    let again = Object::from_value(many_routes_route(8, "/")).unwrap();
+    let delta = compiler.apply(vec![Change::Upsert(again)]);
+    assert!(delta.config.is_empty() && delta.status.is_empty() && delta.findings.is_empty());
+}

@@ -20,7 +20,7 @@ pub(crate) fn status(compiled: &Compiled, case: &Case) -> String {
             continue;
         }
         let status = match status {
-            ObjectStatus::GatewayClass(status) => gateway_class(status),
+            ObjectStatus::GatewayClass(status) => gateway_class(status, key.name() == "portcullis"),
             ObjectStatus::Gateway(status) => gateway(status),
             ObjectStatus::Route(status) => route(status),
         };
@@ -45,9 +45,12 @@ fn name(key: &ObjectKey) -> String {
     key.to_string()
 }
 
-fn gateway_class(status: &GatewayClassStatus) -> Value {
-    let features: Vec<_> = status.supported_features.iter().map(|feature| feature.name.as_str()).collect();
-    json!({ "conditions": conditions(&status.conditions), "supportedFeatures": features.join(" ") })
+fn gateway_class(status: &GatewayClassStatus, with_features: bool) -> Value {
+    let mut value = json!({ "conditions": conditions(&status.conditions) });
+    if with_features {
+        value["supportedFeatures"] = status.supported_features.iter().map(|feature| feature.name.as_str()).collect();
+    }
+    value
 }
 
 fn gateway(status: &GatewayStatus) -> Value {
