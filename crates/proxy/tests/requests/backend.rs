@@ -11,7 +11,7 @@ use std::future::Future;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::task::JoinHandle;
 
 pub type Answer = Response<BoxBody<Bytes, std::io::Error>>;
@@ -38,7 +38,6 @@ pub struct Seen {
     pub version: Version,
     pub headers: HeaderMap,
     pub body: Bytes,
-    pub trailers: Option<HeaderMap>,
 }
 
 impl Seen {
@@ -96,7 +95,6 @@ impl Backend {
                     target: head.uri.to_string(),
                     version: head.version,
                     headers: head.headers,
-                    trailers: body.trailers().cloned(),
                     body: body.to_bytes(),
                 };
                 noted.lock().unwrap().push(seen.clone());
@@ -224,9 +222,16 @@ impl Drop for Open {
     }
 }
 
-/// An address where nobody listens.
-pub async fn nobody() -> SocketAddr {
-    TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap()
+/// An address where nobody listens, nor will as long as this is held.
+pub struct Nobody {
+    pub address: SocketAddr,
+    _socket: TcpSocket,
+}
+
+pub fn nobody() -> Nobody {
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+    Nobody { address: socket.local_addr().unwrap(), _socket: socket }
 }
 
 pub fn answer(status: u16, text: impl Into<Bytes>) -> Answer {

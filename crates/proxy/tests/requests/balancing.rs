@@ -93,7 +93,8 @@ async fn removed_endpoints_get_nothing_and_their_idle_connections_close() {
 #[tokio::test]
 async fn an_endpoint_that_refuses_costs_no_request() {
     let good = Backend::start("good").await;
-    let gateway = Setup::to(&[nobody().await, good.address, nobody().await]).start().await;
+    let (one, other) = (nobody(), nobody());
+    let gateway = Setup::to(&[one.address, good.address, other.address]).start().await;
     let mut client = Client::http1(gateway.address).await;
     for _ in 0..50 {
         assert_eq!(client.get("/").await.text(), "good");

@@ -271,7 +271,7 @@ async fn redirects_and_missing_routes_are_answered_here() {
 #[tokio::test]
 async fn what_cannot_be_served_says_so() {
     let backend = Backend::start("a").await;
-    let refused = crate::backend::nobody().await;
+    let refused = crate::backend::nobody();
     let mut not_permitted = rule(&[]);
     backends(&mut not_permitted).push(invalid(1));
     not_permitted.matches = vec![prefix("/not-permitted")];
@@ -282,7 +282,7 @@ async fn what_cannot_be_served_says_so() {
     let gateway = Setup::new()
         .backend("a", BackendProtocol::Http1, &[backend.address])
         .backend("none", BackendProtocol::Http1, &[])
-        .backend("refused", BackendProtocol::Http1, &[refused])
+        .backend("refused", BackendProtocol::Http1, &[refused.address])
         .rule(not_permitted)
         .rule(at("/empty", rule(&[])))
         .rule(at("/weightless", weighted(&[("a", 0)])))

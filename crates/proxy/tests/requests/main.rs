@@ -1,5 +1,7 @@
 //! What happens to requests, over real sockets: a gateway between a client and backends that the tests script.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test that fails panics")]
+
 mod backend;
 mod balancing;
 mod bodies;

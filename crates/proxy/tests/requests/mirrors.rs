@@ -66,6 +66,7 @@ async fn a_fraction_of_the_requests() {
 
 #[tokio::test]
 async fn a_mirror_that_is_away_or_slow_is_of_no_concern() {
+    let away = nobody();
     let main = Backend::with(|seen| answer(200, seen.body.len().to_string())).await;
     // Accepts, and reads nothing.
     let stuck = Backend::raw(|stream, _| async move {
@@ -75,7 +76,7 @@ async fn a_mirror_that_is_away_or_slow_is_of_no_concern() {
     .await;
     let setup = Setup::new()
         .backend("main", Http1, &[main.address])
-        .backend("away", Http1, &[nobody().await])
+        .backend("away", Http1, &[away.address])
         .backend("stuck", Http1, &[stuck.address])
         .rule(filtered(rule(&["main"]), vec![mirror("away", 1, 1), mirror("stuck", 1, 1), mirror("unknown", 1, 1)]));
     let gateway = setup.start().await;

@@ -55,10 +55,9 @@ async fn without_a_stanza_no_code_is_tried_again() {
 #[tokio::test]
 async fn refused_connections_are_tried_again_at_other_endpoints() {
     let good = Backend::start("good").await;
-    let mut endpoints = vec![good.address];
-    for _ in 0..4 {
-        endpoints.push(nobody().await);
-    }
+    let nobodies: Vec<_> = (0..4).map(|_| nobody()).collect();
+    let mut endpoints: Vec<_> = nobodies.iter().map(|nobody| nobody.address).collect();
+    endpoints.push(good.address);
     let gateway = Setup::to(&endpoints).with(|rule| rule.retry = retry(&[], 2, 1)).start().await;
     for _ in 0..20 {
         assert_eq!(once(gateway.address, get("/")).await.text(), "good");

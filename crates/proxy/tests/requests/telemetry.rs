@@ -117,7 +117,8 @@ async fn refused_requests_have_a_line_and_a_count() {
 
 #[tokio::test]
 async fn failures_of_backends_are_counted_by_reason() {
-    let gateway = Setup::to(&[crate::backend::nobody().await]).start_logged().await;
+    let nobody = crate::backend::nobody();
+    let gateway = Setup::to(&[nobody.address]).start_logged().await;
     let mut client = Client::http1(gateway.address).await;
     for _ in 0..3 {
         assert_eq!(client.whole(get("/")).await.status, 503);
