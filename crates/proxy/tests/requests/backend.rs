@@ -14,45 +14,45 @@ use std::sync::{Arc, Mutex};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::task::JoinHandle;
 
-pub type Answer = Response<BoxBody<Bytes, std::io::Error>>;
+pub(crate) type Answer = Response<BoxBody<Bytes, std::io::Error>>;
 type Handler = dyn Fn(Request<Incoming>) -> BoxFuture<'static, Answer> + Send + Sync;
 
 /// A backend that listens until it is dropped.
-pub struct Backend {
-    pub address: SocketAddr,
+pub(crate) struct Backend {
+    pub(crate) address: SocketAddr,
     /// The requests, in order of their heads.
-    pub seen: Arc<Mutex<Vec<Seen>>>,
+    pub(crate) seen: Arc<Mutex<Vec<Seen>>>,
     /// Connections that were accepted.
-    pub accepted: Arc<AtomicUsize>,
+    pub(crate) accepted: Arc<AtomicUsize>,
     /// Connections that are open.
-    pub open: Arc<AtomicUsize>,
+    pub(crate) open: Arc<AtomicUsize>,
     listener: JoinHandle<()>,
     connections: Arc<Mutex<Vec<tokio::task::AbortHandle>>>,
 }
 
 /// What a backend saw of a request.
 #[derive(Clone, Debug)]
-pub struct Seen {
-    pub method: Method,
-    pub target: String,
-    pub version: Version,
-    pub headers: HeaderMap,
-    pub body: Bytes,
+pub(crate) struct Seen {
+    pub(crate) method: Method,
+    pub(crate) target: String,
+    pub(crate) version: Version,
+    pub(crate) headers: HeaderMap,
+    pub(crate) body: Bytes,
 }
 
 impl Seen {
-    pub fn header(&self, name: &str) -> Option<&str> {
+    pub(crate) fn header(&self, name: &str) -> Option<&str> {
         self.headers.get(name).map(|value| value.to_str().unwrap())
     }
 
     /// Host, or `:authority`.
-    pub fn host(&self) -> String {
+    pub(crate) fn host(&self) -> String {
         let uri: http::Uri = self.target.parse().unwrap();
         uri.authority().map(|authority| authority.to_string()).or(self.header("host").map(str::to_owned)).unwrap()
     }
 
     /// Path and query.
-    pub fn path(&self) -> String {
+    pub(crate) fn path(&self) -> String {
         let uri: http::Uri = self.target.parse().unwrap();
         uri.path_and_query().unwrap().to_string()
     }
@@ -60,25 +60,25 @@ impl Seen {
 
 impl Backend {
     /// Answers 200 with its name, after reading the whole request.
-    pub async fn start(name: &'static str) -> Self {
+    pub(crate) async fn start(name: &'static str) -> Self {
         Self::with(move |_| answer(200, name)).await
     }
 
-    pub async fn start_h2c(name: &'static str) -> Self {
+    pub(crate) async fn start_h2c(name: &'static str) -> Self {
         Self::with_h2c(move |_| answer(200, name)).await
     }
 
     /// Answers as the function says, after reading the whole request.
-    pub async fn with(handler: impl Fn(Seen) -> Answer + Send + Sync + 'static) -> Self {
+    pub(crate) async fn with(handler: impl Fn(Seen) -> Answer + Send + Sync + 'static) -> Self {
         Self::listen(false, "127.0.0.1:0".parse().unwrap(), handler).await
     }
 
-    pub async fn with_h2c(handler: impl Fn(Seen) -> Answer + Send + Sync + 'static) -> Self {
+    pub(crate) async fn with_h2c(handler: impl Fn(Seen) -> Answer + Send + Sync + 'static) -> Self {
         Self::listen(true, "127.0.0.1:0".parse().unwrap(), handler).await
     }
 
     /// The same at an address that was used before.
-    pub async fn again(address: SocketAddr, name: &'static str) -> Self {
+    pub(crate) async fn again(address: SocketAddr, name: &'static str) -> Self {
         Self::listen(false, address, move |_| answer(200, name)).await
     }
 
@@ -107,7 +107,10 @@ impl Backend {
     }
 
     /// Answers as the function says, which reads the request itself.
-    pub async fn streaming<F>(h2c: bool, handler: impl Fn(Request<Incoming>) -> F + Send + Sync + 'static) -> Self
+    pub(crate) async fn streaming<F>(
+        h2c: bool,
+        handler: impl Fn(Request<Incoming>) -> F + Send + Sync + 'static,
+    ) -> Self
     where
         F: Future<Output = Answer> + Send + 'static,
     {
@@ -137,7 +140,7 @@ impl Backend {
     }
 
     /// Does what the function does with each connection; it is given the connection's number, from zero.
-    pub async fn raw<F>(serve: impl Fn(TcpStream, usize) -> F + Send + Sync + 'static) -> Self
+    pub(crate) async fn raw<F>(serve: impl Fn(TcpStream, usize) -> F + Send + Sync + 'static) -> Self
     where
         F: Future<Output = ()> + Send + 'static,
     {
@@ -169,24 +172,24 @@ impl Backend {
         Self { address, seen: Arc::default(), accepted, open, listener, connections }
     }
 
-    pub fn seen(&self) -> Vec<Seen> {
+    pub(crate) fn seen(&self) -> Vec<Seen> {
         self.seen.lock().unwrap().clone()
     }
 
-    pub fn last(&self) -> Seen {
+    pub(crate) fn last(&self) -> Seen {
         self.seen().pop().unwrap()
     }
 
-    pub fn count(&self) -> usize {
+    pub(crate) fn count(&self) -> usize {
         self.seen.lock().unwrap().len()
     }
 
-    pub fn accepted(&self) -> usize {
+    pub(crate) fn accepted(&self) -> usize {
         self.accepted.load(Ordering::SeqCst)
     }
 
     /// Waits until so many connections are open.
-    pub async fn open_becomes(&self, count: usize) {
+    pub(crate) async fn open_becomes(&self, count: usize) {
         for _ in 0..2000 {
             if self.open.load(Ordering::SeqCst) == count {
                 return;
@@ -197,7 +200,7 @@ impl Backend {
     }
 
     /// Stops listening, and cuts every connection.
-    pub async fn stop(&mut self) {
+    pub(crate) async fn stop(&mut self) {
         self.listener.abort();
         let _ = (&mut self.listener).await;
         self.connections.lock().unwrap().drain(..).for_each(|task| task.abort());
@@ -223,18 +226,18 @@ impl Drop for Open {
 }
 
 /// An address where nobody listens, nor will as long as this is held.
-pub struct Nobody {
-    pub address: SocketAddr,
+pub(crate) struct Nobody {
+    pub(crate) address: SocketAddr,
     _socket: TcpSocket,
 }
 
-pub fn nobody() -> Nobody {
+pub(crate) fn nobody() -> Nobody {
     let socket = TcpSocket::new_v4().unwrap();
     socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
     Nobody { address: socket.local_addr().unwrap(), _socket: socket }
 }
 
-pub fn answer(status: u16, text: impl Into<Bytes>) -> Answer {
+pub(crate) fn answer(status: u16, text: impl Into<Bytes>) -> Answer {
     let body = Full::new(text.into()).map_err(|never| match never {}).boxed();
     Response::builder().status(status).body(body).unwrap()
 }

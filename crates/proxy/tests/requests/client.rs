@@ -10,42 +10,42 @@ use std::net::SocketAddr;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
-pub type RequestBody = BoxBody<Bytes, std::io::Error>;
+pub(crate) type RequestBody = BoxBody<Bytes, std::io::Error>;
 
 /// A whole response.
 #[derive(Debug)]
-pub struct Whole {
-    pub status: u16,
-    pub headers: HeaderMap,
-    pub body: Bytes,
-    pub trailers: Option<HeaderMap>,
+pub(crate) struct Whole {
+    pub(crate) status: u16,
+    pub(crate) headers: HeaderMap,
+    pub(crate) body: Bytes,
+    pub(crate) trailers: Option<HeaderMap>,
 }
 
 impl Whole {
-    pub fn text(&self) -> &str {
+    pub(crate) fn text(&self) -> &str {
         std::str::from_utf8(&self.body).unwrap()
     }
 
-    pub fn header(&self, name: &str) -> Option<&str> {
+    pub(crate) fn header(&self, name: &str) -> Option<&str> {
         self.headers.get(name).map(|value| value.to_str().unwrap())
     }
 }
 
 /// A connection to the gateway.
-pub enum Client {
+pub(crate) enum Client {
     Http1(hyper::client::conn::http1::SendRequest<RequestBody>),
     Http2(hyper::client::conn::http2::SendRequest<RequestBody>),
 }
 
 impl Client {
-    pub async fn http1(address: SocketAddr) -> Self {
+    pub(crate) async fn http1(address: SocketAddr) -> Self {
         let stream = TcpStream::connect(address).await.unwrap();
         let (sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.unwrap();
         tokio::spawn(connection.with_upgrades());
         Self::Http1(sender)
     }
 
-    pub async fn http2(address: SocketAddr) -> Self {
+    pub(crate) async fn http2(address: SocketAddr) -> Self {
         let stream = TcpStream::connect(address).await.unwrap();
         let io = TokioIo::new(stream);
         let (sender, connection) = hyper::client::conn::http2::handshake(TokioExecutor::new(), io).await.unwrap();
@@ -53,7 +53,7 @@ impl Client {
         Self::Http2(sender)
     }
 
-    pub async fn of(version: Version, address: SocketAddr) -> Self {
+    pub(crate) async fn of(version: Version, address: SocketAddr) -> Self {
         match version {
             Version::HTTP_2 => Self::http2(address).await,
             _ => Self::http1(address).await,
@@ -61,7 +61,7 @@ impl Client {
     }
 
     /// Sends, and waits for the head of the response.
-    pub async fn send(&mut self, mut request: Request<RequestBody>) -> hyper::Result<Response<Incoming>> {
+    pub(crate) async fn send(&mut self, mut request: Request<RequestBody>) -> hyper::Result<Response<Incoming>> {
         match self {
             Self::Http1(sender) => {
                 sender.ready().await?;
@@ -77,7 +77,7 @@ impl Client {
     }
 
     /// Sends, and waits for the whole response.
-    pub async fn whole(&mut self, request: Request<RequestBody>) -> Whole {
+    pub(crate) async fn whole(&mut self, request: Request<RequestBody>) -> Whole {
         let response = self.send(request).await.unwrap();
         let (head, body) = response.into_parts();
         let body = body.collect().await.unwrap();
@@ -89,29 +89,34 @@ impl Client {
         }
     }
 
-    pub async fn get(&mut self, path: &str) -> Whole {
+    pub(crate) async fn get(&mut self, path: &str) -> Whole {
         self.whole(get(path)).await
     }
 }
 
 /// One request on a connection of its own.
-pub async fn once(address: SocketAddr, request: Request<RequestBody>) -> Whole {
+pub(crate) async fn once(address: SocketAddr, request: Request<RequestBody>) -> Whole {
     Client::http1(address).await.whole(request).await
 }
 
-pub fn empty() -> RequestBody {
+pub(crate) fn empty() -> RequestBody {
     Empty::new().map_err(|never| match never {}).boxed()
 }
 
-pub fn full(bytes: impl Into<Bytes>) -> RequestBody {
+pub(crate) fn full(bytes: impl Into<Bytes>) -> RequestBody {
     Full::new(bytes.into()).map_err(|never| match never {}).boxed()
 }
 
-pub fn get(path: &str) -> Request<RequestBody> {
+pub(crate) fn get(path: &str) -> Request<RequestBody> {
     request("GET", path, &[], "")
 }
 
-pub fn request(method: &str, path: &str, headers: &[(&str, &str)], body: impl Into<Bytes>) -> Request<RequestBody> {
+pub(crate) fn request(
+    method: &str,
+    path: &str,
+    headers: &[(&str, &str)],
+    body: impl Into<Bytes>,
+) -> Request<RequestBody> {
     let body = body.into();
     let mut request = Request::builder().method(method).uri(path);
     if !headers.iter().any(|(name, _)| *name == "host") {
@@ -124,7 +129,7 @@ pub fn request(method: &str, path: &str, headers: &[(&str, &str)], body: impl In
 }
 
 /// Sends bytes, and reads until the other side closes.
-pub async fn raw(address: SocketAddr, bytes: &[u8]) -> String {
+pub(crate) async fn raw(address: SocketAddr, bytes: &[u8]) -> String {
     let mut stream = TcpStream::connect(address).await.unwrap();
     stream.write_all(bytes).await.unwrap();
     let mut answer = Vec::new();

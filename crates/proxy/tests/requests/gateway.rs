@@ -15,27 +15,27 @@ use std::sync::Arc;
 use std::time::Duration;
 
 /// A gateway that serves. Its threads end with it.
-pub struct Gateway {
+pub(crate) struct Gateway {
     /// Where clients connect.
-    pub address: SocketAddr,
+    pub(crate) address: SocketAddr,
     proxy: Proxy,
     registry: Registry,
     /// Begins the drain of everything.
-    pub drain: Drain,
+    pub(crate) drain: Drain,
     log: Option<AccessLog>,
     folder: tempfile::TempDir,
 }
 
 /// What a gateway is made from.
-pub struct Setup {
+pub(crate) struct Setup {
     /// Workers are one, where a test needs no more.
-    pub options: Options,
+    pub(crate) options: Options,
     rules: Vec<Rule>,
     backends: Vec<(Backend, Endpoints)>,
 }
 
 impl Setup {
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let options = Options {
             workers: 1,
             port_map: PortMap::ephemeral(),
@@ -46,50 +46,50 @@ impl Setup {
     }
 
     /// One rule for everything, to one HTTP/1.1 backend.
-    pub fn to(addresses: &[SocketAddr]) -> Self {
+    pub(crate) fn to(addresses: &[SocketAddr]) -> Self {
         Self::new().backend("backend", BackendProtocol::Http1, addresses).rule(rule(&["backend"]))
     }
 
     /// The same with HTTP/2 by prior knowledge.
-    pub fn to_h2c(addresses: &[SocketAddr]) -> Self {
+    pub(crate) fn to_h2c(addresses: &[SocketAddr]) -> Self {
         Self::new().backend("backend", BackendProtocol::H2c, addresses).rule(rule(&["backend"]))
     }
 
-    pub fn backend(mut self, name: &str, protocol: BackendProtocol, addresses: &[SocketAddr]) -> Self {
+    pub(crate) fn backend(mut self, name: &str, protocol: BackendProtocol, addresses: &[SocketAddr]) -> Self {
         let backend = Backend { key: key(name), protocol, discovery: Discovery::EndpointSlices };
         self.backends.push((backend, endpoints(name, addresses)));
         self
     }
 
-    pub fn external_name(mut self, name: &str, hostname: &str, port: u16) -> Self {
+    pub(crate) fn external_name(mut self, name: &str, hostname: &str, port: u16) -> Self {
         let discovery = Discovery::Dns { hostname: hostname.into(), port };
         let backend = Backend { key: key(name), protocol: BackendProtocol::Http1, discovery };
         self.backends.push((backend, endpoints(name, &[])));
         self
     }
 
-    pub fn rule(mut self, rule: Rule) -> Self {
+    pub(crate) fn rule(mut self, rule: Rule) -> Self {
         self.rules.push(rule);
         self
     }
 
     /// Changes the last rule.
-    pub fn with(mut self, change: impl FnOnce(&mut Rule)) -> Self {
+    pub(crate) fn with(mut self, change: impl FnOnce(&mut Rule)) -> Self {
         change(self.rules.last_mut().unwrap());
         self
     }
 
-    pub fn options(mut self, change: impl FnOnce(&mut Options)) -> Self {
+    pub(crate) fn options(mut self, change: impl FnOnce(&mut Options)) -> Self {
         change(&mut self.options);
         self
     }
 
-    pub async fn start(self) -> Gateway {
+    pub(crate) async fn start(self) -> Gateway {
         self.start_with(None).await
     }
 
     /// With an access log.
-    pub async fn start_logged(self) -> Gateway {
+    pub(crate) async fn start_logged(self) -> Gateway {
         let folder = tempfile::tempdir().unwrap();
         let options = AccessLogOptions {
             target: AccessLogTarget::File(folder.path().join("access.log")),
@@ -137,12 +137,12 @@ impl Setup {
 
 impl Gateway {
     /// Replaces a backend's endpoints.
-    pub async fn set_endpoints(&self, backend: &str, addresses: &[SocketAddr]) {
+    pub(crate) async fn set_endpoints(&self, backend: &str, addresses: &[SocketAddr]) {
         self.apply(Resource::Endpoints(Arc::new(endpoints(backend, addresses)))).await;
     }
 
     /// Replaces the route.
-    pub async fn set_rules(&self, rules: Vec<Rule>) {
+    pub(crate) async fn set_rules(&self, rules: Vec<Rule>) {
         self.apply(Resource::Route(Arc::new(route(rules)))).await;
     }
 
@@ -152,14 +152,14 @@ impl Gateway {
     }
 
     /// A metric's value, by the beginning of its line: name and labels.
-    pub fn metric(&self, series: &str) -> f64 {
+    pub(crate) fn metric(&self, series: &str) -> f64 {
         let text = self.registry.render(Format::OpenMetrics);
         let line = text.lines().find(|line| line.strip_prefix(series).is_some_and(|rest| rest.starts_with(' ')));
         line.map_or(0.0, |line| line.rsplit(' ').next().unwrap().parse().unwrap())
     }
 
     /// Waits until a metric has a value.
-    pub async fn metric_becomes(&self, series: &str, value: f64) {
+    pub(crate) async fn metric_becomes(&self, series: &str, value: f64) {
         for _ in 0..2000 {
             if self.metric(series) == value {
                 return;
@@ -173,7 +173,7 @@ impl Gateway {
     }
 
     /// The lines of the access log once there are so many.
-    pub async fn log_lines(&self, count: usize) -> Vec<serde_json::Value> {
+    pub(crate) async fn log_lines(&self, count: usize) -> Vec<serde_json::Value> {
         assert!(self.log.is_some());
         let mut lines = Vec::new();
         for _ in 0..2000 {
@@ -188,11 +188,11 @@ impl Gateway {
     }
 }
 
-pub fn name(name: &str) -> ObjectName {
+pub(crate) fn name(name: &str) -> ObjectName {
     ObjectName::new("default", name)
 }
 
-pub fn key(backend: &str) -> BackendKey {
+pub(crate) fn key(backend: &str) -> BackendKey {
     BackendKey { service: name(backend), port: 80 }
 }
 
@@ -215,12 +215,12 @@ fn route(rules: Vec<Rule>) -> Route {
 }
 
 /// A rule for every path, to these backends, with weight 1 each.
-pub fn rule(backends: &[&str]) -> Rule {
+pub(crate) fn rule(backends: &[&str]) -> Rule {
     weighted(&backends.iter().map(|backend| (*backend, 1)).collect::<Vec<_>>())
 }
 
 /// A rule with weights.
-pub fn weighted(backends: &[(&str, u32)]) -> Rule {
+pub(crate) fn weighted(backends: &[(&str, u32)]) -> Rule {
     let forward = backends.iter().map(|(backend, weight)| WeightedBackend {
         weight: *weight,
         filters: Vec::new(),
@@ -237,12 +237,12 @@ pub fn weighted(backends: &[(&str, u32)]) -> Rule {
 }
 
 /// A match of a path prefix.
-pub fn prefix(path: &str) -> RouteMatch {
+pub(crate) fn prefix(path: &str) -> RouteMatch {
     RouteMatch { path: PathMatch::PathPrefix(path.into()), method: None, headers: Vec::new(), query_params: Vec::new() }
 }
 
 /// A backendRef that is not permitted.
-pub fn invalid(weight: u32) -> WeightedBackend {
+pub(crate) fn invalid(weight: u32) -> WeightedBackend {
     WeightedBackend { weight, filters: Vec::new(), target: BackendTarget::Invalid(Box::new(failure())) }
 }
 
@@ -255,12 +255,12 @@ fn failure() -> Failure {
     }
 }
 
-pub fn retry(codes: &[u16], attempts: u32, backoff_ms: u64) -> Option<Retry> {
+pub(crate) fn retry(codes: &[u16], attempts: u32, backoff_ms: u64) -> Option<Retry> {
     Some(Retry { codes: codes.to_vec(), attempts, backoff: Some(Duration::from_millis(backoff_ms)) })
 }
 
 /// The rule's backends.
-pub fn backends(rule: &mut Rule) -> &mut Vec<WeightedBackend> {
+pub(crate) fn backends(rule: &mut Rule) -> &mut Vec<WeightedBackend> {
     match &mut rule.action {
         RuleAction::Forward(backends) => backends,
         _ => panic!("the rule forwards"),
@@ -268,7 +268,7 @@ pub fn backends(rule: &mut Rule) -> &mut Vec<WeightedBackend> {
 }
 
 /// A filter that changes headers.
-pub fn headers(set: &[(&str, &str)], add: &[(&str, &str)], remove: &[&str]) -> portcullis_model::HeaderModifier {
+pub(crate) fn headers(set: &[(&str, &str)], add: &[(&str, &str)], remove: &[&str]) -> portcullis_model::HeaderModifier {
     let entries = |entries: &[(&str, &str)]| {
         entries
             .iter()
@@ -283,7 +283,7 @@ pub fn headers(set: &[(&str, &str)], add: &[(&str, &str)], remove: &[&str]) -> p
 }
 
 /// Adds filters to a rule.
-pub fn filtered(mut rule: Rule, filters: Vec<Filter>) -> Rule {
+pub(crate) fn filtered(mut rule: Rule, filters: Vec<Filter>) -> Rule {
     rule.filters = filters;
     rule
 }
