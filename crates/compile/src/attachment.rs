@@ -36,11 +36,27 @@ pub(crate) struct Candidate<'a> {
     pub(crate) standalone: bool,
 }
 
+/// Why a route is not accepted.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Refusal {
+    pub(crate) reason: NotAccepted,
+    pub(crate) message: String,
+}
+
+impl Refusal {
+    pub(crate) fn new(reason: NotAccepted, message: impl Into<String>) -> Self {
+        Self { reason, message: message.into() }
+    }
+}
+
+/// A listener that takes a route, and what they have in common.
+type Admitted<'a> = (&'a Admission, Vec<RouteHostname>);
+
 /// What became of a route at its parents.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(crate) struct Attachments {
     /// Each parentRef to a Gateway of ours, with group and kind filled in, and what became of it.
-    pub(crate) parents: Vec<(ParentReference, Result<(), (NotAccepted, String)>)>,
+    pub(crate) parents: Vec<(ParentReference, Result<(), Refusal>)>,
     /// The listeners of each Gateway that take the route.
     pub(crate) listeners: BTreeMap<ObjectName, BTreeSet<ListenerKey>>,
     /// What stands in the configuration of each Gateway.
@@ -79,12 +95,13 @@ pub(crate) fn attach(
         }
         let question = Question { candidate, gateway: &gateway, labels: &labels, section, port: parent_ref.port };
         let outcome = match unknown_field(&parent_ref.extra) {
-            Some(name) => {
-                Err((NotAccepted::UnsupportedValue, format!("{field}: the field {} is unknown", Foreign(name))))
-            }
+            Some(name) => Err(Refusal::new(
+                NotAccepted::UnsupportedValue,
+                format!("{field}: the field {} is unknown", Foreign(name)),
+            )),
             None => question.ask(&admissions),
         };
-        if let (Err((NotAccepted::NotAllowedByListeners, _)), false, true) =
+        if let (Err(Refusal { reason: NotAccepted::NotAllowedByListeners, .. }), false, true) =
             (&outcome, is_declared, candidate.standalone)
         {
             attachments.findings.extend(question.undeclared_namespace(&admissions, &field));
@@ -134,13 +151,10 @@ struct Question<'a> {
 }
 
 impl Question<'_> {
-    fn ask<'b>(
-        &self,
-        admissions: &'b [Admission],
-    ) -> Result<Vec<(&'b Admission, Vec<RouteHostname>)>, (NotAccepted, String)> {
+    fn ask<'b>(&self, admissions: &'b [Admission]) -> Result<Vec<Admitted<'b>>, Refusal> {
         let named: Vec<_> = admissions.iter().filter(|admission| self.names(admission)).collect();
         if named.is_empty() {
-            return Err((NotAccepted::NoMatchingParent, self.no_matching_parent(admissions)));
+            return Err(Refusal::new(NotAccepted::NoMatchingParent, self.no_matching_parent(admissions)));
         }
         let (allowed, refusals): (Vec<_>, Vec<_>) = named
             .into_iter()
@@ -148,7 +162,7 @@ impl Question<'_> {
             .partition(|(_, refusal)| refusal.is_none());
         if allowed.is_empty() {
             let refusals: Vec<_> = refusals.into_iter().filter_map(|(_, refusal)| refusal).collect();
-            return Err((NotAccepted::NotAllowedByListeners, joined(&refusals, "; ")));
+            return Err(Refusal::new(NotAccepted::NotAllowedByListeners, joined(&refusals, "; ")));
         }
         let allowed: Vec<_> = allowed.into_iter().map(|(admission, _)| admission).collect();
         let admitted: Vec<_> = allowed
@@ -157,7 +171,7 @@ impl Question<'_> {
             .filter(|(_, hostnames)| !hostnames.is_empty())
             .collect();
         if self.candidate.hostnames.is_empty() {
-            return Err((NotAccepted::UnsupportedValue, "spec.hostnames: none of them is a hostname".to_owned()));
+            return Err(Refusal::new(NotAccepted::UnsupportedValue, "spec.hostnames: none of them is a hostname"));
         }
         if admitted.is_empty() {
             let hostnames: Vec<_> = allowed
@@ -172,7 +186,7 @@ impl Question<'_> {
                 joined(self.candidate.hostnames, ", "),
                 joined(&hostnames, ", ")
             );
-            return Err((NotAccepted::NoMatchingListenerHostname, message));
+            return Err(Refusal::new(NotAccepted::NoMatchingListenerHostname, message));
         }
         Ok(admitted)
     }

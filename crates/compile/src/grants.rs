@@ -91,13 +91,16 @@ pub(crate) fn refusal(reference: &Reference) -> String {
     )
 }
 
+/// Who refers to what: referrer, referrer's namespace, group, kind, and the name or the namespace of the referent.
+type Use = (Referrer, Arc<str>, Arc<str>, Arc<str>, Arc<str>);
+
 /// How often each reference is made, and what a grant needs to know of it.
 #[derive(Default)]
 pub(crate) struct Uses {
     /// By referrer, referrer's namespace, group, kind and name; then the referent's namespace and how often.
-    by_name: BTreeMap<(Referrer, Arc<str>, Arc<str>, Arc<str>, Arc<str>), BTreeMap<Arc<str>, usize>>,
+    by_name: BTreeMap<Use, BTreeMap<Arc<str>, usize>>,
     /// By referrer, referrer's namespace, group, kind and the referent's namespace: how often.
-    by_namespace: BTreeMap<(Referrer, Arc<str>, Arc<str>, Arc<str>, Arc<str>), usize>,
+    by_namespace: BTreeMap<Use, usize>,
 }
 
 impl Uses {

@@ -15,6 +15,7 @@ use portcullis_model::{
     WeightedBackend,
 };
 
+use crate::attachment::Refusal;
 use crate::backend::{self, Invalid, Surroundings};
 use crate::conditions::route::{NotAccepted, Unresolved};
 use crate::filter::{self, Filters, Place, Problem, ProblemReason};
@@ -33,7 +34,7 @@ pub(crate) struct CompiledRoute {
     /// `Any` alone if the route names none; empty if none that it names can be read.
     pub(crate) hostnames: Vec<Hostname>,
     /// Why the route as a whole is refused.
-    pub(crate) refusal: Option<(NotAccepted, String)>,
+    pub(crate) refusal: Option<Refusal>,
     /// Which rules are invalid, and why; not for a route that is refused.
     pub(crate) partially_invalid: Option<(String, String)>,
     pub(crate) unresolved: Option<(Unresolved, String)>,
@@ -61,13 +62,13 @@ pub(crate) fn compile(key: &ObjectKey, route: &HttpRoute, surroundings: &Surroun
     let mut problems = Vec::new();
     for (index, rule) in specified.iter().enumerate() {
         let mut of_rule = Vec::new();
-        if let Some(name) = &rule.name {
-            if !names.insert(name.as_str()) {
-                of_rule.push(Problem::value(
-                    format!("spec.rules[{index}].name"),
-                    "two rules have this name; give each its own",
-                ));
-            }
+        if let Some(name) = &rule.name
+            && !names.insert(name.as_str())
+        {
+            of_rule.push(Problem::value(
+                format!("spec.rules[{index}].name"),
+                "two rules have this name; give each its own",
+            ));
         }
         rules.push(compiling.rule(rule, index, &mut of_rule));
         if of_rule.iter().any(|problem| problem.reason != ProblemReason::InvalidKind) {
@@ -89,11 +90,11 @@ pub(crate) fn compile(key: &ObjectKey, route: &HttpRoute, surroundings: &Surroun
     if !invalid.is_empty() && invalid.len() == rules.len() {
         let is_incompatible = problems.iter().all(|problem| problem.reason == ProblemReason::IncompatibleFilters);
         let reason = if is_incompatible { NotAccepted::IncompatibleFilters } else { NotAccepted::UnsupportedValue };
-        refusal = refusal.or_else(|| Some((reason, joined(&messages, "; "))));
+        refusal = refusal.or_else(|| Some(Refusal::new(reason, joined(&messages, "; "))));
     } else if !invalid.is_empty() {
         partially_invalid = Some((joined(&invalid, ", "), joined(&messages, "; ")));
     }
-    if let Some((_, message)) = &refusal {
+    if let Some(Refusal { message, .. }) = &refusal {
         rules.iter_mut().filter(|rule| !matches!(rule.action, RuleAction::Fail(_))).for_each(|rule| {
             fail(rule, FailureReason::UnsupportedValue, "spec", message);
         });
@@ -125,12 +126,15 @@ pub(crate) fn compile(key: &ObjectKey, route: &HttpRoute, surroundings: &Surroun
 }
 
 /// What makes the route as a whole invalid, whatever its rules are.
-fn refusal(route: &HttpRoute, hostnames: &[Hostname]) -> Option<(NotAccepted, String)> {
+fn refusal(route: &HttpRoute, hostnames: &[Hostname]) -> Option<Refusal> {
     if let Some(name) = unknown_field(&route.spec.extra) {
-        return Some((NotAccepted::UnsupportedValue, format!("spec: the field {} is unknown", Foreign(name))));
+        return Some(Refusal::new(
+            NotAccepted::UnsupportedValue,
+            format!("spec: the field {} is unknown", Foreign(name)),
+        ));
     }
     if hostnames.is_empty() {
-        return Some((NotAccepted::UnsupportedValue, "spec.hostnames: none of them is a hostname".to_owned()));
+        return Some(Refusal::new(NotAccepted::UnsupportedValue, "spec.hostnames: none of them is a hostname"));
     }
     None
 }

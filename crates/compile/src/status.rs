@@ -7,7 +7,7 @@ use portcullis_api::gateway_class::GatewayClassStatus;
 use portcullis_api::shared::{RouteParentStatus, RouteStatus};
 use serde::Serialize;
 
-use crate::attachment::Attachments;
+use crate::attachment::{Attachments, Refusal};
 use crate::conditions::Observed;
 use crate::conditions::route as conditions;
 use crate::http_route::CompiledRoute;
@@ -36,7 +36,7 @@ pub(crate) fn http_route(
         let outcome = outcome.and_then(|()| route.refusal.clone().map_or(Ok(()), Err));
         let mut entry = vec![match &outcome {
             Ok(()) => conditions::accepted(observed),
-            Err((reason, message)) => conditions::not_accepted(observed, *reason, message),
+            Err(Refusal { reason, message }) => conditions::not_accepted(observed, *reason, message),
         }];
         entry.push(match &route.unresolved {
             None => conditions::resolved_refs(observed),
@@ -62,7 +62,7 @@ pub(crate) fn unsupported_route(
     attachments: &Attachments,
 ) -> Option<ObjectStatus> {
     let parents = attachments.parents.iter().filter_map(|(parent_ref, outcome)| {
-        let (reason, message) = outcome.as_ref().err()?;
+        let Refusal { reason, message } = outcome.as_ref().err()?;
         Some(RouteParentStatus {
             parent_ref: parent_ref.clone(),
             controller_name: controller_name.to_owned(),

@@ -1,5 +1,8 @@
 //! Cases as folders: objects in, statuses, findings and configurations out. See `cases/README.md` for the format; a case needs no code.
 
+#![allow(clippy::unwrap_used, clippy::panic, clippy::print_stdout, reason = "a test fails by panicking")]
+#![allow(clippy::disallowed_methods, reason = "tests read files and the environment")]
+
 mod support;
 
 use std::fs;

@@ -1,5 +1,8 @@
 //! No object does harm: inputs of the cases, mutilated at random, compile without a panic, and to the same one by one as at once.
 
+#![allow(clippy::unwrap_used, clippy::panic, clippy::print_stdout, reason = "a test fails by panicking")]
+#![allow(clippy::disallowed_methods, reason = "tests read files and the environment")]
+
 use std::fs;
 use std::path::Path;
 use std::sync::LazyLock;

@@ -1,5 +1,8 @@
 //! Any sequence of changes ends where a fresh compile of the last state does, and what is given out on the way adds up to it.
 
+#![allow(clippy::unwrap_used, clippy::panic, clippy::print_stdout, reason = "a test fails by panicking")]
+#![allow(clippy::disallowed_methods, reason = "tests read files and the environment")]
+
 use std::collections::BTreeMap;
 use std::sync::LazyLock;
 
