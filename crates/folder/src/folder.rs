@@ -239,8 +239,10 @@ impl Folder {
         for document in manifest.documents {
             lost |= !self.take_document(&mut file, document, before.as_ref(), shared);
         }
-        if let (true, Some(before)) = (lost, before) {
-            keep_lost(&mut file, before, &source);
+        // A shell empties a file before the program begins that will write it: `generate > gateway.yaml`.
+        let is_emptied = text.is_empty();
+        if let (true, Some(before)) = (lost || is_emptied, before) {
+            keep_lost(&mut file, before, &source, is_emptied);
         }
         self.files.insert(path, file);
     }
@@ -345,23 +347,33 @@ impl Content {
     }
 }
 
-/// Keeps the objects of a file that may be meant by a document that cannot be read.
-fn keep_lost(file: &mut File, before: File, source: &str) {
+/// Keeps the objects of a file that may be meant by a document that cannot be read, or that is yet to be written.
+fn keep_lost(file: &mut File, before: File, source: &str, is_emptied: bool) {
     let present: BTreeSet<ObjectKey> = file.documents.iter().map(|loaded| loaded.key.clone()).collect();
     let kept: Vec<Loaded> = before.documents.into_iter().filter(|loaded| !present.contains(&loaded.key)).collect();
     if kept.is_empty() {
         return;
     }
+    let objects = match kept.len() {
+        1 => "the object that the file held before stays".to_owned(),
+        count => format!("the {count} objects that the file held before stay"),
+    };
+    let (severity, until, remedy) = if is_emptied {
+        let remedy = "write the file, or delete it to delete what it held".to_owned();
+        (Severity::Warning, "it is not empty any more", Some(remedy))
+    } else {
+        (Severity::Note, "all of it can be read", None)
+    };
     file.diagnostics.push(Diagnostic {
-        severity: Severity::Note,
+        severity,
         code: "last-good-version",
         source: source.into(),
         line: 0,
         column: 0,
         object: None,
         field: None,
-        message: format!("{} objects that the file held before stay in force until all of it can be read", kept.len()),
-        remedy: None,
+        message: format!("{objects} in force until {until}"),
+        remedy,
     });
     file.documents.extend(kept);
 }

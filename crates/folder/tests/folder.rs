@@ -118,6 +118,20 @@ fn a_broken_document_keeps_its_last_good_version_and_harms_no_other() {
 }
 
 #[test]
+fn a_file_that_is_being_written_anew_keeps_its_objects() {
+    let mut setup = Setup::new();
+    setup.write("all.yaml", &format!("{}---\n{}", service("a", 80), service("b", 80)));
+    setup.read();
+    setup.write("all.yaml", "");
+    let (changes, codes) = setup.read();
+    assert_eq!((changes.len(), codes), (0, vec!["last-good-version"]));
+    setup.write("all.yaml", &service("b", 81));
+    assert_eq!(setup.read().0, ["-Service default/a", "+Service default/b@2"]);
+    setup.write("all.yaml", "# nothing any more\n");
+    assert_eq!(setup.read().0, ["-Service default/b"]);
+}
+
+#[test]
 fn an_object_that_was_never_good_is_not_given_out() {
     let mut setup = Setup::new();
     setup.write("a.yaml", &service("a", 70_000));
