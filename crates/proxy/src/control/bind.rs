@@ -200,7 +200,8 @@ impl Ports {
         }
         let group = match owner {
             Some(owner) => Err(BindError::taken(address, &owner)),
-            None => listener::bind(address, workers, options.backlog, open.contains(&address.port())),
+            None => listener::bind(address, workers, options.backlog, open.contains(&address.port()))
+                .map_err(|error| error.of_listener_port(key.1)),
         };
         let bound = group.map(|group| {
             for (worker, socket) in changes.sockets.iter_mut().zip(group.sockets) {

@@ -97,6 +97,13 @@ impl BindError {
         Self { address, reason, remedy }
     }
 
+    /// Says which port of the specification is to be mapped: another than the bound one, when it is mapped already.
+    pub(super) fn of_listener_port(mut self, port: u16) -> Self {
+        let bound = self.address.port();
+        self.remedy = self.remedy.replace(&format!("--port {bound}="), &format!("--port {port}="));
+        self
+    }
+
     /// Another Gateway has the address and port.
     pub(super) fn taken(address: SocketAddr, by: &ObjectName) -> Self {
         Self {
@@ -135,5 +142,11 @@ mod tests {
             let error = BindError::new(address.parse().unwrap(), &kind.into());
             assert!(error.to_string().contains(remedy), "{error}");
         }
+    }
+
+    #[test]
+    fn the_remedy_maps_the_port_of_the_specification() {
+        let error = BindError::new("[::]:8443".parse().unwrap(), &io::ErrorKind::AddrInUse.into());
+        assert!(error.of_listener_port(443).remedy.contains("--port 443=8444"));
     }
 }
