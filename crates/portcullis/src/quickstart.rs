@@ -12,8 +12,11 @@ use rcgen::{
 };
 use std::fs::{self, OpenOptions};
 use std::io::{self, Write};
+use std::net::{IpAddr, Ipv4Addr, TcpListener};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
+use std::time::{Duration, SystemTime};
+use time::OffsetDateTime;
 
 /// A file that marks a folder as one that quickstart may write into again.
 const MARK: &str = ".portcullis-quickstart";
@@ -37,6 +40,16 @@ pub(crate) fn run(arguments: &Quickstart) -> Exit {
         drop(echo);
         return write_only(arguments);
     }
+    let mut serving = arguments.serving.clone();
+    if serving.addresses.is_empty() {
+        // A demonstration is for this machine alone, unless asked otherwise.
+        serving.addresses.push(Ipv4Addr::LOCALHOST.into());
+    }
+    for (port, option) in [(arguments.https_port, "--https-port"), (arguments.http_port, "--http-port")] {
+        if let Err(error) = try_bind(&serving.addresses, port) {
+            return output::failure(&format!("port {port} cannot be bound: {error}; name another with {option}"));
+        }
+    }
     if let Err(error) = write(arguments) {
         return output::failure(&format!("{}: {error}", arguments.folder.display()));
     }
@@ -44,20 +57,25 @@ pub(crate) fn run(arguments: &Quickstart) -> Exit {
         return output::failure(&format!("the echo backend cannot be started: {error}"));
     }
     output::problem(&instructions(arguments));
-    let mut serving = arguments.serving.clone();
     serving.ports.push(format!("443={}", arguments.https_port));
     serving.ports.push(format!("80={}", arguments.http_port));
     let input = cli::Input { paths: vec![arguments.folder.clone()], strict: false };
     run::run(&cli::Run { input, namespace: "default".to_owned(), serving })
 }
 
+/// Whether the gateway will be able to listen there, as far as can be known before it does.
+fn try_bind(addresses: &[IpAddr], port: u16) -> io::Result<()> {
+    addresses.iter().try_for_each(|address| TcpListener::bind((*address, port)).map(drop))
+}
+
 fn write_only(arguments: &Quickstart) -> Exit {
     match write(arguments) {
         Ok(()) => {
-            let folder = arguments.folder.display();
-            let (https, http) = (arguments.https_port, arguments.http_port);
+            let folder = shell_word(&arguments.folder);
+            let (https, http, echo) = (arguments.https_port, arguments.http_port, arguments.echo_port);
             output::problem(&format!(
-                "Wrote {folder}. Serve it with:\n\n  portcullis run {folder} --port 443={https} --port 80={http}"
+                "Wrote {folder}. Serve it with:\n\n  portcullis run {folder} --port 443={https} --port 80={http}\n\n\
+                 Its backend is expected on 127.0.0.1:{echo}; `portcullis quickstart {folder}` brings one along."
             ));
             Exit::Success
         }
@@ -83,12 +101,18 @@ fn write(arguments: &Quickstart) -> io::Result<()> {
     let folder = &arguments.folder;
     fs::create_dir_all(folder)?;
     write_file(&folder.join(MARK), 0o644, "")?;
-    write_file(&folder.join("gateway.yaml"), 0o644, include_str!("quickstart/gateway.yaml"))?;
     let redirect = include_str!("quickstart/redirect.yaml").replace("8443", &arguments.https_port.to_string());
-    write_file(&folder.join("redirect.yaml"), 0o644, &redirect)?;
     let app = include_str!("quickstart/app.yaml").replace("8081", &arguments.echo_port.to_string());
-    write_file(&folder.join("app.yaml"), 0o644, &app)?;
-    // A certificate that was made before stays: a browser or a script may trust it already.
+    // What is there stays: it may have been edited, and a browser or a script may trust the certificate already.
+    for (name, text) in [
+        ("gateway.yaml", include_str!("quickstart/gateway.yaml")),
+        ("redirect.yaml", redirect.as_str()),
+        ("app.yaml", app.as_str()),
+    ] {
+        if !folder.join(name).exists() {
+            write_file(&folder.join(name), 0o644, text)?;
+        }
+    }
     if !folder.join("certificate.yaml").exists() || !folder.join("ca.crt").exists() {
         let made = certificate().map_err(io::Error::other)?;
         write_file(&folder.join("ca.crt"), 0o644, &made.authority)?;
@@ -120,7 +144,9 @@ struct Made {
 
 /// Makes an authority, lets it sign one certificate, and forgets its key.
 fn certificate() -> Result<Made, rcgen::Error> {
+    let (not_before, not_after) = validity();
     let mut authority = CertificateParams::default();
+    (authority.not_before, authority.not_after) = (not_before, not_after);
     authority.distinguished_name.push(DnType::CommonName, "Portcullis quickstart CA");
     authority.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
     authority.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
@@ -129,6 +155,7 @@ fn certificate() -> Result<Made, rcgen::Error> {
     let issuer = Issuer::new(authority, authority_key);
 
     let mut leaf = CertificateParams::new(vec!["*.example.com".to_owned()])?;
+    (leaf.not_before, leaf.not_after) = (not_before, not_after);
     leaf.distinguished_name.push(DnType::CommonName, "*.example.com");
     leaf.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
     let key = KeyPair::generate()?;
@@ -144,17 +171,34 @@ fn certificate() -> Result<Made, rcgen::Error> {
     Ok(Made { authority: authority_certificate.pem(), secret })
 }
 
+/// From yesterday, for the clocks of others, and for a year: clients refuse certificates that are valid for much longer.
+fn validity() -> (OffsetDateTime, OffsetDateTime) {
+    let now = OffsetDateTime::from(SystemTime::now());
+    (now - Duration::from_secs(24 * 3600), now + Duration::from_secs(365 * 24 * 3600))
+}
+
 fn instructions(arguments: &Quickstart) -> String {
     let folder = arguments.folder.display();
+    let authority = shell_word(&arguments.folder.join("ca.crt"));
     let (https, http) = (arguments.https_port, arguments.http_port);
     format!(
         "Serving the Gateway API objects of {folder}/. Try, in another terminal:
 
-  curl --cacert {folder}/ca.crt --resolve app.example.com:{https}:127.0.0.1 -i https://app.example.com:{https}/api/hello
+  curl --cacert {authority} --resolve app.example.com:{https}:127.0.0.1 -i https://app.example.com:{https}/api/hello
   curl --resolve app.example.com:{http}:127.0.0.1 -i http://app.example.com:{http}/api/hello
 
 The first answers from the built-in echo backend, with the security headers of app.yaml; the second redirects to HTTPS.
 Edit the files in {folder}/ and try again: changes take effect at once. Ctrl-C ends it.
 "
     )
+}
+
+/// A path as a shell takes it for one word.
+fn shell_word(path: &Path) -> String {
+    let text = path.to_string_lossy();
+    let is_plain = |character: char| character.is_ascii_alphanumeric() || "/._-".contains(character);
+    match !text.is_empty() && text.chars().all(is_plain) {
+        true => text.into_owned(),
+        false => format!("'{}'", text.replace('\'', "'\\''")),
+    }
 }
