@@ -1,4 +1,5 @@
 //! `portcullis check`: what it prints, and how it ends.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "helpers of tests")]
 
 mod support;
 

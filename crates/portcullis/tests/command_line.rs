@@ -1,4 +1,5 @@
 //! What follows from the definitions of the command line: help, completions, manual pages, version.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "helpers of tests")]
 
 mod support;
 

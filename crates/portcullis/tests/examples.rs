@@ -1,5 +1,6 @@
 //! The examples, as a newcomer tries them: every command of each README is executed, and every line of output that it shows
 //! has to appear. Only the backends and the ports are the test's own.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "helpers of tests")]
 
 mod support;
 

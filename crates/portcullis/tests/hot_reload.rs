@@ -3,6 +3,7 @@
 //!
 //! The clients are strict. Every response is a 200 from a backend that may answer; a request on a new connection never fails;
 //! on a connection that was used before, a close without a response is a failure unless the server had announced it.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "helpers of tests")]
 
 mod support;
 

@@ -1,4 +1,5 @@
 //! `portcullis quickstart`: a newcomer's first minute. The printed curl lines are executed as printed.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "helpers of tests")]
 
 mod support;
 

@@ -1,4 +1,5 @@
 //! `portcullis run`: how it starts and ends, what it does with what goes wrong, and what it shows of itself.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "helpers of tests")]
 
 mod support;
 

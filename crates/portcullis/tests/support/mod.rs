@@ -1,6 +1,7 @@
 //! What the tests of the program share: the program itself, a client, a backend, a folder. (`mod.rs`, for a file beside it
 //! would be a test of its own.)
 #![allow(dead_code, unused_imports, reason = "each test uses a part")]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stderr, reason = "helpers of tests")]
 
 pub(crate) mod backend;
 pub(crate) mod certificate;
