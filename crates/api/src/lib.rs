@@ -40,7 +40,7 @@ pub mod secret;
 pub mod service;
 
 pub use extra::Extra;
-pub use object::{Object, ObjectError, ObjectKey, Resource};
+pub use object::{Change, Object, ObjectError, ObjectKey, Resource};
 pub use text::Foreign;
 
 /// The API group of the Gateway API.

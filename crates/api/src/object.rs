@@ -295,6 +295,15 @@ impl Object {
     }
 }
 
+/// A change of one object, from files or from a cluster.
+#[derive(Clone, Debug)]
+pub enum Change {
+    /// The object is new, or changed.
+    Upsert(Object),
+    /// The object is gone.
+    Delete(ObjectKey),
+}
+
 fn decode_as<T: DeserializeOwned>(value: Value, variant: fn(Arc<T>) -> Object) -> Result<Object, DecodeError> {
     decode(value).map(|object| variant(Arc::new(object)))
 }

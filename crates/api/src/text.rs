@@ -1,7 +1,7 @@
 //! Enumerations and texts of the API, which keep what they do not know: a value from a later release must not make an
 //! object unreadable.
 
-use std::fmt::{self, Write as _};
+use std::fmt;
 
 /// An enumeration of texts with a variant for every other text, which is `Unknown` unless `else` names it. Each variant
 /// names its text; reading never fails for a text, writing gives the same text back.
@@ -127,19 +127,7 @@ impl Foreign<'_> {
 
 impl fmt::Display for Foreign<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (index, character) in self.0.chars().enumerate() {
-            if index == Self::LONGEST {
-                return f.write_char('…');
-            }
-            match character {
-                '\n' => f.write_str("\\n")?,
-                '\r' => f.write_str("\\r")?,
-                '\t' => f.write_str("\\t")?,
-                _ if is_harmless(character) => f.write_char(character)?,
-                _ => write!(f, "{}", character.escape_unicode())?,
-            }
-        }
-        Ok(())
+        f.write_str(&crate::diagnostic::escape_foreign_text(self.0, Self::LONGEST))
     }
 }
 

@@ -8,7 +8,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use portcullis_api::{Object, ObjectKey};
+use portcullis_api::{Change, Object, ObjectKey};
 use portcullis_model::{
     BackendKey, Config, ConfigDelta, ListenerKey, ObjectName, Resource, ResourceKey, Route, RouteKey, RouteKind,
 };
@@ -52,15 +52,6 @@ impl Default for Options {
             shared_machine: false,
         }
     }
-}
-
-/// A change of one object.
-#[derive(Clone, Debug)]
-pub enum Change {
-    /// The object is new, or changed.
-    Upsert(Object),
-    /// The object is gone.
-    Delete(ObjectKey),
 }
 
 /// What changes of objects came to.

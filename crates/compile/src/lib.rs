@@ -38,6 +38,6 @@ mod snapshot;
 mod status;
 mod text;
 
-pub use compiler::{Change, Compiled, Compiler, Delta, FindingsChange, Options, StatusChange, compile};
+pub use compiler::{Compiled, Compiler, Delta, FindingsChange, Options, StatusChange, compile};
 pub use findings::{Finding, FindingCode, Severity};
 pub use status::ObjectStatus;

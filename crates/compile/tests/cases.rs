@@ -8,8 +8,8 @@ mod support;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use portcullis_api::Object;
-use portcullis_compile::{Change, Compiled, Compiler, compile};
+use portcullis_api::{Change, Object};
+use portcullis_compile::{Compiled, Compiler, compile};
 use support::{Case, Options, render};
 
 #[test]

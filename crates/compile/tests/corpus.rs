@@ -1,5 +1,5 @@
 //! The corpus of the fuzz target `manifest`: every file that was ever of interest is read, validated and compiled without a panic.
-#![allow(clippy::unwrap_used, reason = "helpers of tests fail as tests do")]
+#![allow(clippy::unwrap_used, clippy::disallowed_methods, reason = "tests read files; helpers fail as tests do")]
 
 use portcullis_api::diagnostic::Style;
 use portcullis_api::manifest::{Limits, load};

@@ -7,9 +7,10 @@ use std::fs;
 use std::path::Path;
 use std::sync::LazyLock;
 
+use portcullis_api::Change;
 use portcullis_api::Object;
 use portcullis_api::manifest::{Limits, parse};
-use portcullis_compile::{Change, Compiler, Options, compile};
+use portcullis_compile::{Compiler, Options, compile};
 use proptest::prelude::*;
 use serde_json::{Value, json};
 

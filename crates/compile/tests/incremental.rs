@@ -6,8 +6,9 @@
 use std::collections::BTreeMap;
 use std::sync::LazyLock;
 
+use portcullis_api::Change;
 use portcullis_api::{Object, ObjectKey};
-use portcullis_compile::{Change, Compiler, Options, compile};
+use portcullis_compile::{Compiler, Options, compile};
 use portcullis_model::Config;
 use proptest::prelude::*;
 use serde_json::{Value, json};

@@ -4,7 +4,7 @@ use crate::files::{self, FileText, Stamp};
 use portcullis_api::diagnostic::{Diagnostic, Severity};
 use portcullis_api::manifest::{self, Document, Limits};
 use portcullis_api::schema::{FieldPath, Schemas};
-use portcullis_api::{Object, ObjectKey};
+use portcullis_api::{Change, Object, ObjectKey};
 use serde_json::Value;
 use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
@@ -24,15 +24,6 @@ impl Default for Options {
     fn default() -> Self {
         Self { default_namespace: "default".to_owned(), strict: false }
     }
-}
-
-/// A change of one object.
-#[derive(Clone, Debug)]
-pub enum Change {
-    /// It is new, or its content changed.
-    Upsert(Object),
-    /// It is gone.
-    Delete(ObjectKey),
 }
 
 /// What one reading found.

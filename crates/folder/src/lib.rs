@@ -15,5 +15,5 @@ mod files;
 mod folder;
 mod watch;
 
-pub use folder::{Change, Folder, Options, Update};
+pub use folder::{Folder, Options, Update};
 pub use watch::{Watch, WatchError};

@@ -1,7 +1,9 @@
 //! When to read the files again: on a notification of the file system, and from time to time in any case.
 
 use notify::{RecommendedWatcher, RecursiveMode, Watcher};
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
+use std::fs;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::time::{Duration, Instant};
@@ -24,7 +26,8 @@ pub struct Watch {
     watcher: Option<RecommendedWatcher>,
     events: Receiver<()>,
     wake: Sender<()>,
-    watched: BTreeSet<PathBuf>,
+    /// What is watched, with the identity that it had: a folder that was replaced has to be watched anew.
+    watched: BTreeMap<PathBuf, Option<(u64, u64)>>,
 }
 
 impl std::fmt::Debug for Watch {
@@ -44,7 +47,7 @@ impl Watch {
                 let _ = notification.send(());
             }
         });
-        let mut watch = Self { watcher: None, events, wake, watched: BTreeSet::new() };
+        let mut watch = Self { watcher: None, events, wake, watched: BTreeMap::new() };
         match made {
             Ok(watcher) => watch.watcher = Some(watcher),
             Err(source) => return (watch, vec![WatchError { path: PathBuf::from("the file system"), source }]),
@@ -61,7 +64,7 @@ impl Watch {
         }
     }
 
-    /// Watches what is not watched yet, such as a folder that came back.
+    /// Watches what is not watched yet, such as a folder that came back or was replaced.
     pub fn add(&mut self, paths: &[PathBuf]) -> Vec<WatchError> {
         let Some(watcher) = &mut self.watcher else { return Vec::new() };
         let mut problems = Vec::new();
@@ -72,11 +75,15 @@ impl Watch {
             } else {
                 (folder_of(path), RecursiveMode::NonRecursive)
             };
-            if self.watched.contains(target) && target.exists() {
-                continue;
+            let identity = identity(target);
+            match self.watched.get(target) {
+                Some(known) if *known == identity && identity.is_some() => continue,
+                // The watch of what is gone is of no use; that it cannot be taken away is no matter.
+                Some(_) => drop(watcher.unwatch(target)),
+                None => {}
             }
             match watcher.watch(target, mode) {
-                Ok(()) => drop(self.watched.insert(target.to_path_buf())),
+                Ok(()) => drop(self.watched.insert(target.to_path_buf(), identity)),
                 Err(source) => {
                     self.watched.remove(target);
                     problems.push(WatchError { path: target.to_path_buf(), source });
@@ -84,15 +91,6 @@ impl Watch {
             }
         }
         problems
-    }
-
-    /// Forgets a path that vanished, so that [`Watch::add`] watches it anew when it is back.
-    pub fn forget(&mut self, path: &Path) {
-        if self.watched.remove(path)
-            && let Some(watcher) = &mut self.watcher
-        {
-            drop(watcher.unwatch(path));
-        }
     }
 
     /// Waits until something changed, or the time is over, and then until the burst of changes is over.
@@ -106,6 +104,10 @@ impl Watch {
         let start = Instant::now();
         while start.elapsed() < SETTLE_LIMIT && self.events.recv_timeout(SETTLE).is_ok() {}
     }
+}
+
+fn identity(path: &Path) -> Option<(u64, u64)> {
+    fs::metadata(path).ok().map(|metadata| (metadata.dev(), metadata.ino()))
 }
 
 fn folder_of(path: &Path) -> &Path {

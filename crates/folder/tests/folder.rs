@@ -1,9 +1,9 @@
 //! A folder on a real file system: what each reading gives out.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "helpers of tests")]
 
-use portcullis_api::ObjectKey;
 use portcullis_api::diagnostic::Severity;
-use portcullis_folder::{Change, Folder, Options, Update, Watch};
+use portcullis_api::{Change, ObjectKey};
+use portcullis_folder::{Folder, Options, Update, Watch};
 use std::fs::{self, Permissions};
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
@@ -239,6 +239,33 @@ fn a_change_wakes_the_watch() {
         told.send(()).unwrap();
     });
     // The watch may begin after the first writes: write until it is heard.
+    for attempt in 0..600 {
+        setup.write("a.yaml", &service("a", 80 + attempt));
+        if heard.recv_timeout(Duration::from_millis(50)).is_ok() {
+            return;
+        }
+    }
+    panic!("nothing was heard");
+}
+
+#[test]
+fn a_folder_that_was_replaced_is_watched_anew() {
+    let setup = Setup::new();
+    let folder = setup.dir.path().join("in");
+    let (mut watch, problems) = Watch::new(std::slice::from_ref(&folder));
+    assert!(problems.is_empty(), "{problems:?}");
+    fs::create_dir(setup.dir.path().join("new")).unwrap();
+    fs::remove_dir(&folder).unwrap();
+    fs::rename(setup.dir.path().join("new"), &folder).unwrap();
+    let problems = watch.add(std::slice::from_ref(&folder));
+    assert!(problems.is_empty(), "{problems:?}");
+    // What was told about the replacement itself is taken first.
+    watch.wait(Duration::from_millis(200));
+    let (told, heard) = std::sync::mpsc::channel();
+    std::thread::spawn(move || {
+        watch.wait(Duration::from_secs(60));
+        told.send(()).unwrap();
+    });
     for attempt in 0..600 {
         setup.write("a.yaml", &service("a", 80 + attempt));
         if heard.recv_timeout(Duration::from_millis(50)).is_ok() {
