@@ -151,7 +151,7 @@ pub(crate) enum LogFormat {
 
 #[derive(Debug, Args)]
 pub(crate) struct Quickstart {
-    /// The folder to write; it must not exist, or be empty, or be one that quickstart wrote.
+    /// The folder to write; it must not exist, or be empty, or be one that quickstart wrote: files that are there stay.
     #[arg(default_value = "portcullis-quickstart", value_name = "FOLDER")]
     pub(crate) folder: PathBuf,
     /// Only write the folder.

@@ -16,7 +16,7 @@ use portcullis_proxy::{Applied, BindError, Proxy};
 use portcullis_runtime::admin::{self, AdminServer};
 use portcullis_runtime::drain::Drain;
 use portcullis_runtime::log::AccessLog;
-use portcullis_runtime::metrics::Registry;
+use portcullis_runtime::metrics::{Kind, MetricError, Registry};
 use portcullis_runtime::readiness::{Gate, Readiness};
 use portcullis_runtime::server::Limits;
 use portcullis_runtime::signals::{Reload, Signals};
@@ -25,6 +25,8 @@ use portcullis_runtime::{file_limits, threads};
 use settings::Settings;
 use std::collections::BTreeMap;
 use std::error::Error;
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::sync::mpsc;
@@ -34,7 +36,7 @@ const LOG_CLOSE: Duration = Duration::from_secs(2);
 
 /// Serves until a signal.
 pub(crate) fn run(arguments: &cli::Run) -> Exit {
-    let settings = match Settings::new(&arguments.serving) {
+    let mut settings = match Settings::new(&arguments.serving) {
         Ok(settings) => settings,
         Err(problem) => {
             output::problem(&format!("portcullis: {problem}"));
@@ -50,7 +52,10 @@ pub(crate) fn run(arguments: &cli::Run) -> Exit {
         tracing::debug!("a crypto provider was installed before");
     }
     match file_limits::raise() {
-        Ok(limits) => tracing::debug!(before = limits.before, now = limits.now, "limit of open files"),
+        Ok(limits) => {
+            tracing::debug!(before = limits.before, now = limits.now, "limit of open files");
+            settings.limit_connections(limits.now);
+        }
         Err(error) => tracing::warn!(%error, "the limit of open files could not be raised"),
     }
     let options = FolderOptions { default_namespace: arguments.namespace.clone(), strict: arguments.input.strict };
@@ -80,14 +85,16 @@ async fn serve(settings: Settings, folder: Folder) -> Result<Exit, Box<dyn Error
     if let Some(access_log) = &access_log {
         access_log.register(&registry)?;
     }
-    let proxy = Proxy::start(settings.proxy.clone(), &registry, access_log.as_ref(), &drain)?;
-
     let readiness = Readiness::new(drain.watch());
     let gate = readiness.gate("configuration", "the first complete configuration is not served yet");
     let configs = Arc::new(Mutex::new(BTreeMap::new()));
-    start_servers(&settings, &registry, readiness, &configs, &drain).await?;
+    let mut options = settings.proxy.clone();
+    // A route must not reach what only operators may.
+    options.upstream.forbidden = start_servers(&settings, &registry, readiness, &configs, &drain).await?;
+    let proxy = Proxy::start(options, &registry, access_log.as_ref(), &drain)?;
 
-    let (loader, loaded) = Loader::start(folder, settings.compile.clone(), settings.poll_interval)?;
+    let file_errors = register_file_errors(&registry)?;
+    let (loader, loaded) = Loader::start(folder, settings.compile.clone(), settings.poll_interval, file_errors)?;
     let served = Served { proxy: proxy.clone(), gate, configs };
     let exit = follow(&served, loaded, &drain, &reload, access_log.as_ref(), &loader).await;
     if drain.watch().is_draining() {
@@ -160,9 +167,6 @@ impl Served {
         }
         let applied = self.proxy.apply(deltas).await;
         tracing::info!(generation = applied.generation, ports = applied.ports.len(), "configuration applied");
-        for problem in &applied.problems {
-            tracing::warn!(problem = problem.as_str(), "a piece of the configuration cannot be honoured");
-        }
         applied
     }
 }
@@ -189,13 +193,15 @@ fn tell_failures(applied: &Applied, known: &mut BTreeMap<(ObjectName, u16), Resu
     *known = now;
 }
 
+/// Starts the servers for operators, and says where they listen.
 async fn start_servers(
     settings: &Settings,
     registry: &Registry,
     readiness: Readiness,
     configs: &Arc<Mutex<BTreeMap<ObjectName, Config>>>,
     drain: &Drain,
-) -> Result<(), Box<dyn Error>> {
+) -> Result<Vec<SocketAddr>, Box<dyn Error>> {
+    let mut addresses = Vec::new();
     if let Some(address) = settings.telemetry_address {
         let routes = telemetry::routes(registry.clone(), readiness, || Ok(()));
         let server = TelemetryServer::bind(address, routes, Limits::default()).await;
@@ -203,6 +209,7 @@ async fn start_servers(
             format!("the telemetry address {address} cannot be bound: {error}; name another with --telemetry-address")
         })?;
         server.register(registry)?;
+        addresses.push(server.local_addr()?);
         tracing::info!(address = %server.local_addr()?, "telemetry: /metrics /healthz /readyz");
         tokio::task::spawn_local(server.serve(std::future::pending()));
     }
@@ -219,8 +226,19 @@ async fn start_servers(
             format!("the admin address cannot be bound: {error}; name another with --admin-address")
         })?;
         server.register(registry)?;
+        addresses.extend(server.local_addr());
         let watch = drain.watch();
         tokio::task::spawn_local(server.serve(async move { watch.forced().await }));
     }
-    Ok(())
+    Ok(addresses)
+}
+
+fn register_file_errors(registry: &Registry) -> Result<Arc<AtomicUsize>, MetricError> {
+    let errors = Arc::new(AtomicUsize::new(0));
+    let read = errors.clone();
+    let help = "Errors in the files as they are now; what is wrong keeps its last good version.";
+    registry.collect("portcullis_file_errors", help, Kind::Gauge, move |samples| {
+        samples.add(&[], read.load(Ordering::Relaxed) as f64);
+    })?;
+    Ok(errors)
 }

@@ -19,6 +19,7 @@ use crate::options::Options;
 use crate::telemetry::WorkerTelemetry;
 use crate::worker::Snapshot;
 use std::cell::{Cell, RefCell};
+use std::net::SocketAddr;
 use std::time::Duration;
 
 /// Connections to backends. Numbers are per worker, where nothing else is said.
@@ -61,6 +62,9 @@ pub struct UpstreamOptions {
     pub mirror_timeout: Duration,
     /// How long nothing may move in a tunnel (WebSocket and other upgrades); `None` for no limit.
     pub tunnel_idle_timeout: Option<Duration>,
+    /// Where nothing is ever sent, whoever names it as an endpoint: the admin and telemetry servers of this process. An
+    /// unspecified address stands for every address of this machine.
+    pub forbidden: Vec<SocketAddr>,
 }
 
 impl Default for UpstreamOptions {
@@ -84,6 +88,7 @@ impl Default for UpstreamOptions {
             max_mirrors: 1024,
             mirror_timeout: Duration::from_secs(30),
             tunnel_idle_timeout: Some(Duration::from_secs(3600)),
+            forbidden: Vec::new(),
         }
     }
 }

@@ -9,6 +9,8 @@ use portcullis_folder::{Folder, Update, Watch};
 use portcullis_model::ConfigDelta;
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant, SystemTime};
 use tokio::sync::mpsc;
 
@@ -31,6 +33,7 @@ impl Loader {
         folder: Folder,
         options: compile::Options,
         poll_interval: Duration,
+        file_errors: Arc<AtomicUsize>,
     ) -> io::Result<(Self, mpsc::UnboundedReceiver<Loaded>)> {
         let (send, loaded) = mpsc::unbounded_channel();
         let (watch, problems) = Watch::new(folder.paths());
@@ -39,7 +42,8 @@ impl Loader {
         }
         let wake = Box::new(watch.waker());
         let compiler = Compiler::new(compile::Options { now: now(), ..options });
-        let state = State { folder, compiler, watch, poll_interval, told: BTreeSet::new(), findings: BTreeMap::new() };
+        let (told, findings) = (BTreeSet::new(), BTreeMap::new());
+        let state = State { folder, compiler, watch, poll_interval, told, findings, file_errors };
         std::thread::Builder::new().name("loader".to_owned()).spawn(move || state.run(&send))?;
         Ok((Self { wake }, loaded))
     }
@@ -58,6 +62,8 @@ struct State {
     /// Diagnostics of the last reading, so that each is told once.
     told: BTreeSet<String>,
     findings: BTreeMap<ObjectKey, Vec<Finding>>,
+    /// For the metric.
+    file_errors: Arc<AtomicUsize>,
 }
 
 impl State {
@@ -95,11 +101,7 @@ impl State {
     fn compile(&mut self, update: Update, start: Instant) -> (Vec<ConfigDelta>, Option<i64>) {
         let objects = update.changes.len();
         let advanced = self.compiler.advance(now());
-        let changes = update.changes.into_iter().map(|change| match change {
-            portcullis_folder::Change::Upsert(object) => compile::Change::Upsert(object),
-            portcullis_folder::Change::Delete(key) => compile::Change::Delete(key),
-        });
-        let applied = self.compiler.apply(changes.collect());
+        let applied = self.compiler.apply(update.changes);
         let milliseconds = start.elapsed().as_millis() as u64;
         tracing::info!(files = update.files, objects, milliseconds, "files read");
         let next = applied.next_change_at;
@@ -124,7 +126,12 @@ impl State {
             }
             now.insert(line);
         }
+        if now.is_empty() && !self.told.is_empty() {
+            tracing::info!("the files have no problems any more");
+        }
         self.told = now;
+        let errors = update.diagnostics.iter().filter(|diagnostic| diagnostic.severity == Severity::Error).count();
+        self.file_errors.store(errors, Ordering::Relaxed);
     }
 
     fn tell_findings(&mut self, key: ObjectKey, findings: Vec<Finding>) {

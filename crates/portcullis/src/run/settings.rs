@@ -70,6 +70,14 @@ fn workers(asked: Option<usize>) -> Result<usize, String> {
     }
 }
 
+impl Settings {
+    /// Keeps the connections of clients within half of the files that may be open: each may need one to a backend.
+    pub(crate) fn limit_connections(&mut self, files: u64) {
+        let half = usize::try_from(files / 2).unwrap_or(usize::MAX).max(1);
+        self.proxy.connections.total = self.proxy.connections.total.min(half);
+    }
+}
+
 struct Ports {
     map: PortMap,
     /// Whether a Gateway has a mapping of its own.

@@ -27,10 +27,16 @@ pub(crate) enum ConnectError {
     /// The limit of connections to one endpoint is reached.
     #[error("the limit of connections to the endpoint is reached")]
     TooMany,
+    /// The endpoint is one of this process's own servers for operators.
+    #[error("the endpoint is a server of this gateway for its operators")]
+    Forbidden,
 }
 
 /// Connects within the time.
 pub(crate) async fn connect(address: SocketAddr, options: &UpstreamOptions) -> Result<Stream, ConnectError> {
+    if options.forbidden.iter().any(|forbidden| is_same_server(*forbidden, address)) {
+        return Err(ConnectError::Forbidden);
+    }
     let stream = match tokio::time::timeout(options.connect_timeout, TcpStream::connect(address)).await {
         Ok(Ok(stream)) => stream,
         Ok(Err(error)) => return Err(ConnectError::Failed(error.kind())),
@@ -39,6 +45,19 @@ pub(crate) async fn connect(address: SocketAddr, options: &UpstreamOptions) -> R
     // A stream on which this fails works all the same, only slower.
     let _ = stream.set_nodelay(true);
     Ok(Stream { tcp: stream, stall: None, limit: options.write_stall })
+}
+
+/// Whether a connection to `address` would reach a server that listens on `server`.
+fn is_same_server(server: SocketAddr, address: SocketAddr) -> bool {
+    if server.port() != address.port() {
+        return false;
+    }
+    let (server, address) = (server.ip().to_canonical(), address.ip().to_canonical());
+    if server == address || address.is_unspecified() {
+        return true;
+    }
+    // Only an address of this machine can be bound; port 0 takes any free port.
+    server.is_unspecified() && std::net::UdpSocket::bind((address, 0)).is_ok()
 }
 
 /// A connection to an endpoint.
@@ -96,5 +115,28 @@ impl AsyncWrite for Stream {
 
     fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         Pin::new(&mut self.tcp).poll_shutdown(context)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn own_servers_are_recognised_by_every_address_of_the_machine() {
+        for (server, address, same) in [
+            ("127.0.0.1:9090", "127.0.0.1:9090", true),
+            ("127.0.0.1:9090", "127.0.0.1:9091", false),
+            ("127.0.0.1:9090", "[::ffff:127.0.0.1]:9090", true),
+            // Linux takes the unspecified address for this machine.
+            ("127.0.0.1:9090", "0.0.0.0:9090", true),
+            ("0.0.0.0:9090", "127.0.0.1:9090", true),
+            ("[::]:9090", "127.0.0.2:9090", true),
+            ("0.0.0.0:9090", "192.0.2.1:9090", false),
+            ("127.0.0.1:9090", "127.0.0.2:9090", false),
+        ] {
+            let (server, address) = (server.parse().unwrap(), address.parse().unwrap());
+            assert_eq!(is_same_server(server, address), same, "{server} {address}");
+        }
     }
 }
