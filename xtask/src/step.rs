@@ -11,6 +11,7 @@ pub(crate) type Outcome = Result<(), String>;
 /// A command, run in the root of the repository.
 pub(crate) struct Step {
     command: Command,
+    line: String,
     quiet: bool,
 }
 
@@ -21,7 +22,7 @@ impl Step {
         command.args(arguments).current_dir(root());
         // Set by the cargo that runs this; another toolchain must not inherit it.
         command.env_remove("RUSTUP_TOOLCHAIN").env_remove("CARGO").env_remove("CARGO_MANIFEST_DIR");
-        Self { command, quiet: false }
+        Self { command, line: format!("{program} {}", arguments.join(" ")), quiet: false }
     }
 
     /// The cargo that runs this.
@@ -44,8 +45,7 @@ impl Step {
 
     /// Prints the command and runs it.
     pub(crate) fn run(mut self) -> Outcome {
-        let line = format!("{:?}", self.command).replace('"', "");
-        let line = line.rsplit_once("&& ").map_or(line.as_str(), |(_, command)| command).to_owned();
+        let line = self.line;
         if !self.quiet {
             say(&line);
         }
