@@ -63,6 +63,11 @@ fn main() -> ExitCode {
 }
 
 fn test() -> Outcome {
+    // What is missing is said before anything takes time.
+    let missing: Vec<String> = [CARGO_DENY, MDBOOK].iter().filter_map(|tool| tool.ensure().err()).collect();
+    if !missing.is_empty() {
+        return Err(missing.join("\n"));
+    }
     lint()?;
     Step::cargo(&["test", "--workspace", "--locked", "--quiet"]).run()?;
     manual()?;
@@ -76,7 +81,7 @@ fn lint() -> Outcome {
 }
 
 fn deny() -> Outcome {
-    tool("cargo-deny", "0.20.2", &[])?;
+    CARGO_DENY.ensure()?;
     Step::cargo(&["deny", "--locked", "--log-level", "error", "check", "bans", "licenses", "sources"]).run()?;
     // The advisory database is a git repository: without a way to it, that check cannot be done, and is said to be left out.
     match Step::cargo(&["deny", "--locked", "--log-level", "error", "fetch", "db"]).quiet().run() {
@@ -89,7 +94,7 @@ fn deny() -> Outcome {
 }
 
 fn docs() -> Outcome {
-    tool("mdbook", "0.5.4", &["--no-default-features"])?;
+    MDBOOK.ensure()?;
     Step::new("mdbook", &["build", "docs", "--dest-dir", "../target/book"]).run()?;
     Step::cargo(&["doc", "--workspace", "--no-deps", "--locked", "--quiet"])
         .environment("RUSTDOCFLAGS", "-D warnings")
@@ -101,7 +106,7 @@ fn manual() -> Outcome {
 }
 
 fn fuzz(target: Option<&str>, seconds: u32) -> Outcome {
-    tool("cargo-fuzz", "0.13.2", &[])?;
+    CARGO_FUZZ.ensure()?;
     let all = step::fuzz_targets()?;
     let chosen: Vec<&str> = match target {
         Some(target) => vec![target],
@@ -115,15 +120,29 @@ fn fuzz(target: Option<&str>, seconds: u32) -> Outcome {
     Ok(())
 }
 
-/// Makes sure that a tool is there: it is built from its crate in CI, and asked for elsewhere.
-fn tool(name: &str, version: &str, arguments: &[&str]) -> Outcome {
-    if installed(name) {
-        return Ok(());
+/// A program that is built from its crate.
+struct Tool {
+    name: &'static str,
+    version: &'static str,
+    arguments: &'static [&'static str],
+}
+
+const CARGO_DENY: Tool = Tool { name: "cargo-deny", version: "0.20.2", arguments: &[] };
+const MDBOOK: Tool = Tool { name: "mdbook", version: "0.5.4", arguments: &["--no-default-features"] };
+const CARGO_FUZZ: Tool = Tool { name: "cargo-fuzz", version: "0.13.2", arguments: &[] };
+
+impl Tool {
+    /// Makes sure that it is there: installs it in CI or when asked to, and says how to install it elsewhere.
+    fn ensure(&self) -> Outcome {
+        if installed(self.name) {
+            return Ok(());
+        }
+        let mut install = vec!["install", self.name, "--version", self.version, "--locked"];
+        install.extend(self.arguments);
+        if in_ci() || step::asked_to_install() {
+            return Step::cargo(&install).run();
+        }
+        let (name, install) = (self.name, install.join(" "));
+        Err(format!("{name} is missing; install it with: cargo {install}  (or set PORTCULLIS_INSTALL=1)"))
     }
-    let mut install = vec!["install", name, "--version", version, "--locked"];
-    install.extend(arguments);
-    if in_ci() || step::asked_to_install() {
-        return Step::cargo(&install).run();
-    }
-    Err(format!("{name} is missing; install it with: cargo {}  (or set PORTCULLIS_INSTALL=1)", install.join(" ")))
 }
