@@ -105,7 +105,7 @@ impl<'a> Report<'a> {
 
     fn print(&self, format: OutputFormat, update: &Update) -> Exit {
         match format {
-            OutputFormat::Table | OutputFormat::Wide => self.print_table(format == OutputFormat::Wide),
+            OutputFormat::Table | OutputFormat::Wide => self.print_table(format == OutputFormat::Wide, update),
             OutputFormat::Name => {
                 let lines = self.items.iter().map(|item| format!("{}\n", item.resource_name()));
                 output::bytes(lines.collect::<String>().as_bytes())
@@ -142,9 +142,12 @@ impl<'a> Report<'a> {
         })
     }
 
-    fn print_table(&self, wide: bool) -> Exit {
+    fn print_table(&self, wide: bool, update: &Update) -> Exit {
         if self.items.is_empty() && self.findings.is_empty() {
-            return output::line("No objects with a status found.");
+            return output::line(match update.files {
+                0 => "No YAML or JSON files found.",
+                _ => "No objects with a status found.",
+            });
         }
         let mut objects = table(&["NAMESPACE", "OBJECT", "SECTION", "STATUS", "MESSAGE"]);
         for item in &self.items {

@@ -15,7 +15,7 @@ use portcullis_model::{Config, ConfigDelta, ObjectName};
 use portcullis_proxy::{Applied, BindError, Proxy};
 use portcullis_runtime::admin::{self, AdminServer};
 use portcullis_runtime::drain::Drain;
-use portcullis_runtime::log::AccessLog;
+use portcullis_runtime::log::{AccessLog, AccessLogOptions, AccessLogTarget};
 use portcullis_runtime::metrics::{Kind, MetricError, Registry};
 use portcullis_runtime::readiness::{Gate, Readiness};
 use portcullis_runtime::server::Limits;
@@ -81,7 +81,7 @@ async fn serve(settings: Settings, folder: Folder) -> Result<Exit, Box<dyn Error
     let registry = Registry::new(settings.proxy.workers);
     registry.build_info(&[("version", crate::version::SHORT)])?;
     threads::register(&registry)?;
-    let access_log = settings.access_log.clone().map(AccessLog::start).transpose()?;
+    let access_log = settings.access_log.clone().map(open_access_log).transpose()?;
     if let Some(access_log) = &access_log {
         access_log.register(&registry)?;
     }
@@ -194,6 +194,16 @@ fn tell_failures(applied: &Applied, known: &mut BTreeMap<(ObjectName, u16), Resu
 }
 
 /// Starts the servers for operators, and says where they listen.
+fn open_access_log(options: AccessLogOptions) -> Result<AccessLog, String> {
+    let place = match &options.target {
+        AccessLogTarget::Stdout => "standard output".to_owned(),
+        AccessLogTarget::File(path) => path.display().to_string(),
+    };
+    AccessLog::start(options).map_err(|error| {
+        format!("the access log cannot be written to {place}: {error}; name another file with --access-log")
+    })
+}
+
 async fn start_servers(
     settings: &Settings,
     registry: &Registry,
