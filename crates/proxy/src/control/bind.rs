@@ -209,10 +209,15 @@ impl Ports {
             }
             Bound { number, local: group.local }
         });
-        if let Err(error) = &bound
-            && port.addresses.get(&address) != Some(&bound)
-        {
-            tracing::warn!(gateway = %key.0, port = key.1, %error, "a port is not served");
+        // The first failure is in the report of the change that asked for the port. What becomes of it later is told here.
+        match (port.addresses.get(&address), &bound) {
+            (Some(Err(_)), Ok(bound)) => {
+                tracing::info!(gateway = %key.0, port = key.1, address = %bound.local, "the port is served now");
+            }
+            (Some(Err(before)), Err(error)) if before != error => {
+                tracing::warn!(gateway = %key.0, port = key.1, %error, "a port is not served");
+            }
+            _ => {}
         }
         port.addresses.insert(address, bound);
     }
