@@ -129,6 +129,8 @@ fn exit_codes_are_those_of_the_table() {
     assert!(error.contains("/does/not/exist"), "{error}");
     folder.write("bad.yaml", "kind: [");
     assert_eq!(check(&[path], "").0, 1);
+    let (code, out, _) = check(&[Folder::new().path().to_str().unwrap()], "");
+    assert_eq!((code, out.as_str()), (0, "No YAML or JSON files found.\n"));
 }
 
 #[test]

@@ -40,7 +40,7 @@ fn no_request_fails_through_changes_restarts_rotations_and_the_end() {
     }
 
     load.is_ending.store(true, Ordering::SeqCst);
-    scene.program.signal(libc::SIGTERM);
+    scene.program.signal("TERM");
     let requests = load.finish();
     let status = scene.program.wait();
     assert_eq!(status.code(), Some(0), "a drain that nobody cut ends well");

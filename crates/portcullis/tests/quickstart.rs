@@ -88,7 +88,7 @@ fn the_printed_lines_work_and_a_second_run_serves_the_same_folder() {
     let mut first = start(folder, &ports);
     first.try_it();
     let authority = fs::read_to_string(parent.file("quick start/ca.crt")).unwrap();
-    first.program.signal(libc::SIGINT);
+    first.program.signal("INT");
     assert_eq!(first.program.wait().code(), Some(0), "Ctrl-C is a good end");
 
     let second = start(folder, &ports);

@@ -66,6 +66,17 @@ fn a_telemetry_address_that_is_taken_ends_with_4_and_says_what_to_do() {
 }
 
 #[test]
+fn an_access_log_that_cannot_be_opened_ends_with_4_and_names_the_file() {
+    let folder = Folder::new();
+    folder.write("gateway.yaml", GATEWAY);
+    let path = folder.path().to_str().unwrap();
+    let output = portcullis(&["run", path, "--access-log", "/does/not/exist/log", "--telemetry-address", "none"], "");
+    let told = text(&output.stderr);
+    assert_eq!(output.status.code(), Some(4), "{told}");
+    assert!(told.contains("/does/not/exist/log") && told.contains("--access-log"), "{told}");
+}
+
+#[test]
 fn a_port_that_is_taken_harms_no_other_and_is_served_once_it_is_free() {
     let backend = Backend::start("app");
     let taken = TcpListener::bind("127.0.0.1:0").unwrap();
@@ -82,7 +93,7 @@ fn a_port_that_is_taken_harms_no_other_and_is_served_once_it_is_free() {
 
     let address = taken.local_addr().unwrap();
     drop(taken);
-    wait_until("the port is served", || Client::connect(address).is_ok());
+    program.log.wait_for("the good news", |line| line.contains("the port is served now"));
     assert_eq!(get(address, HOST, "/").status, 200);
     wait_until("that is counted", || program.metric("portcullis_ports{state=\"failed\"}") == 0.0);
 }
@@ -150,7 +161,7 @@ fn nothing_to_serve_is_told_and_waited_for() {
 
 #[test]
 fn a_request_in_flight_is_finished_before_the_end() {
-    for signal in [libc::SIGTERM, libc::SIGINT] {
+    for signal in ["TERM", "INT"] {
         let backend = Backend::start("app");
         let folder = simple(&backend);
         let mut program = start(&folder);
@@ -183,9 +194,9 @@ fn a_second_signal_cuts_what_is_open() {
     let mut client = Client::connect(program.address(80)).unwrap();
     client.send("GET", HOST, "/held", &[]).unwrap();
     wait_until("the backend has it", || backend.held() == 1);
-    program.signal(libc::SIGTERM);
+    program.signal("TERM");
     program.log.wait_for("the drain", |line| line.contains("drain begins"));
-    program.signal(libc::SIGTERM);
+    program.signal("TERM");
     assert_eq!(program.wait().code(), Some(0));
     assert!(client.receive("GET").map_or(true, |response| response.status >= 500));
     assert!(program.log.text().contains("1 connections"), "what was cut is counted: {}", program.log.text());
@@ -199,7 +210,7 @@ fn a_drain_that_takes_too_long_is_cut() {
     let mut client = Client::connect(program.address(80)).unwrap();
     client.send("GET", HOST, "/held", &[]).unwrap();
     wait_until("the backend has it", || backend.held() == 1);
-    program.signal(libc::SIGTERM);
+    program.signal("TERM");
     assert_eq!(program.wait().code(), Some(0));
 }
 
@@ -217,7 +228,7 @@ fn a_hangup_reads_the_files_and_opens_the_access_log_again() {
 
     // As logrotate does it.
     fs::rename(&log, logs.file("access.log.1")).unwrap();
-    program.signal(libc::SIGHUP);
+    program.signal("HUP");
     wait_until("the log is there again", || log.exists());
     get(address, HOST, "/second");
     wait_until("the second line is written", || logged("/second"));
@@ -235,7 +246,7 @@ fn ready_only_with_a_complete_configuration() {
     wait_until("it is ready", || get(telemetry, "localhost", "/readyz").status == 200);
     assert_eq!(program.metric("portcullis_config_generation"), 1.0, "ready means that the first one is served");
     assert_eq!(get(telemetry, "localhost", "/config").status, 404, "not for everyone who reaches the telemetry");
-    program.signal(libc::SIGTERM);
+    program.signal("TERM");
     assert_eq!(program.wait().code(), Some(0));
 }
 
