@@ -47,6 +47,37 @@ fn no_request_fails_through_changes_restarts_rotations_and_the_end() {
     assert!(requests >= (CHANGES * CLIENTS * 2) as u64, "{requests} requests");
 }
 
+/// Nobody waits for anybody: readings meet files in the middle of being written.
+#[test]
+fn no_request_fails_in_a_storm_of_writes() {
+    let authority = Authority::new();
+    let scene = Scene::start(&authority);
+    let load = Load::start(scene.http, scene.https, &trust(&authority.pem));
+    let certificates = [authority.sign("*.example.com"), authority.sign("*.example.com")];
+    for round in 0..500 {
+        let backend = ["green", "blue"][round % 2];
+        scene.folder.write("flip.yaml", &route("flip", "/flip", backend));
+        scene.folder.replace("certificate.yaml", &certificates[round % 2].secret("web"));
+        scene.folder.write("gateway.yaml", &gateway(if round % 7 == 0 { "# a comment\n" } else { "" }));
+        if round % 10 == 0 {
+            load.wait_for_progress();
+            load.assert_unharmed(&format!("round {round}"));
+        }
+    }
+    scene.folder.write("flip.yaml", &route("flip", "/flip", "green"));
+    let trusted = trust(&authority.pem);
+    let is_last = |scene: &Scene| {
+        let answer = get(scene.http, HOST, "/flip");
+        answer.header("backend") == Some("green")
+            && certificate_of(scene.https, HOST, &trusted) == certificates[1].der()
+    };
+    wait_until("the last word counts", || is_last(&scene));
+    load.wait_for_progress();
+    load.is_ending.store(true, Ordering::SeqCst);
+    scene.program.signal("TERM");
+    load.finish();
+}
+
 /// The program with its folder and backends.
 struct Scene {
     folder: Folder,

@@ -1,6 +1,8 @@
 //! Certificates made on the spot.
 
 use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair};
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject;
 
 /// A certificate authority.
 pub(crate) struct Authority {
@@ -34,6 +36,11 @@ impl Authority {
 }
 
 impl Certificate {
+    /// The certificate, DER.
+    pub(crate) fn der(&self) -> Vec<u8> {
+        CertificateDer::from_pem_slice(self.chain.as_bytes()).unwrap().to_vec()
+    }
+
     /// A Secret of the namespace `infra`.
     pub(crate) fn secret(&self, name: &str) -> String {
         let indent = |pem: &str| pem.lines().map(|line| format!("    {line}\n")).collect::<String>();
