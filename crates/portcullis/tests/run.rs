@@ -388,26 +388,19 @@ fn wrong_settings_end_with_2_and_show_how_to_write_them() {
 }
 
 #[test]
-fn standard_input_is_served() {
-    use std::io::Write;
-    use std::process::{Command, Stdio};
+fn standard_input_is_served_and_ready_only_once_it_has_ended() {
     let backend = Backend::start("app");
-    let mut child = Command::new(env!("CARGO_BIN_EXE_portcullis"))
-        .args(["run", "-", "--port", "80=0", "--address", "127.0.0.1", "--telemetry-address", "none"])
-        .stdin(Stdio::piped())
-        .stdout(Stdio::null())
-        .stderr(Stdio::piped())
-        .spawn()
-        .unwrap();
+    let mut program = Run::new("-".as_ref(), &[80]).start_with_input();
+    let telemetry = program.telemetry();
+    let health = get(telemetry, "localhost", "/readyz");
+    assert_eq!(health.status, 503, "{}", health.text());
+    assert!(health.text().contains("the first complete configuration is not served yet"), "{}", health.text());
+    assert_eq!(get(telemetry, "localhost", "/healthz").status, 200);
+
     let objects = [GATEWAY, &route("all", "/", "app"), &service("app", &[backend.port()])].join("---\n");
-    child.stdin.take().unwrap().write_all(objects.as_bytes()).unwrap();
-    let log = support::program::Lines::follow(child.stderr.take().unwrap());
-    let line = log.wait_for("the address", |line| line.contains("listening gateway"));
-    let address = line.split("address=").nth(1).unwrap().trim_matches('"').parse().unwrap();
-    let status = get(address, HOST, "/").status;
-    child.kill().unwrap();
-    child.wait().unwrap();
-    assert_eq!(status, 200);
+    program.end_input(&objects);
+    assert_eq!(get(program.address(80), HOST, "/").status, 200);
+    wait_until("it is ready", || get(telemetry, "localhost", "/readyz").status == 200);
 }
 
 #[test]

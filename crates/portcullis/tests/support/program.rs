@@ -64,8 +64,17 @@ impl Run {
         self
     }
 
-    pub(crate) fn start(mut self) -> Program {
-        self.command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    pub(crate) fn start(self) -> Program {
+        self.start_with(Stdio::null())
+    }
+
+    /// Leaves standard input open until [`Program::end_input`].
+    pub(crate) fn start_with_input(self) -> Program {
+        self.start_with(Stdio::piped())
+    }
+
+    fn start_with(mut self, input: Stdio) -> Program {
+        self.command.stdin(input).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = self.command.spawn().expect("the program starts");
         let output = Lines::follow(child.stdout.take().unwrap());
         let log = Lines::follow(child.stderr.take().unwrap());
@@ -119,6 +128,11 @@ impl Program {
     pub(crate) fn signal(&self, name: &str) {
         let sent = Command::new("kill").args(["-s", name, &self.child.id().to_string()]).status().unwrap();
         assert!(sent.success());
+    }
+
+    /// Writes to standard input, and closes it.
+    pub(crate) fn end_input(&mut self, text: &str) {
+        self.child.stdin.take().unwrap().write_all(text.as_bytes()).unwrap();
     }
 
     /// Waits for its end.
