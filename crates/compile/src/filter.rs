@@ -207,6 +207,7 @@ const PROTECTED_HEADERS: &[&str] = &[
     "connection",
     "content-length",
     "host",
+    "http2-settings",
     "keep-alive",
     "proxy-connection",
     "te",
