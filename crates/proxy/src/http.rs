@@ -19,6 +19,8 @@ use http::uri::Scheme;
 use http::{Request, Response, StatusCode, Version};
 use std::panic::AssertUnwindSafe;
 use std::rc::Rc;
+use std::time::Duration;
+use tokio::net::TcpStream;
 
 /// What a request came to.
 pub(crate) struct Reply {
@@ -38,7 +40,7 @@ impl From<Response<Body>> for Reply {
 }
 
 /// Serves a connection without TLS: HTTP/2 by prior knowledge (RFC 9113 section 3.3), else HTTP/1.1.
-pub(crate) async fn serve_cleartext<I: Io + 'static>(worker: &Rc<Worker>, connection: Rc<Connection>, io: I) {
+pub(crate) async fn serve_cleartext(worker: &Rc<Worker>, connection: Rc<Connection>, io: TcpStream) {
     let last_chance = async {
         connection.drain.draining().await;
         tokio::time::sleep(worker.options.http1.idle_drain).await;
@@ -49,7 +51,12 @@ pub(crate) async fn serve_cleartext<I: Io + 'static>(worker: &Rc<Worker>, connec
     };
     match sniffed {
         Ok((h1::Protocol::Http2, io)) => h2::serve(worker, connection, io).await,
-        Ok((h1::Protocol::Http1, io)) => serve_http1(worker, connection, io).await,
+        Ok((h1::Protocol::Http1, io)) => {
+            if let Some(cut) = serve_http1(worker, connection, io).await {
+                // A close would say that the response is complete. A socket on which this fails is gone already.
+                let _ = socket2::SockRef::from(cut.inner()).set_linger(Some(Duration::ZERO));
+            }
+        }
         Err(_) => {}
     }
 }
@@ -58,15 +65,17 @@ pub(crate) async fn serve_cleartext<I: Io + 'static>(worker: &Rc<Worker>, connec
 pub(crate) async fn serve_tls<I: Io + 'static>(worker: &Rc<Worker>, connection: Rc<Connection>, io: I, http2: bool) {
     match http2 {
         true => h2::serve(worker, connection, io).await,
-        false => serve_http1(worker, connection, io).await,
+        // Dropped without a close notification, which says that something is missing.
+        false => drop(serve_http1(worker, connection, io).await),
     }
 }
 
-async fn serve_http1<I: Io + 'static>(worker: &Rc<Worker>, connection: Rc<Connection>, io: I) {
+/// Returns the transport if it was cut within a response.
+async fn serve_http1<I: Io + 'static>(worker: &Rc<Worker>, connection: Rc<Connection>, io: I) -> Option<I> {
     let options = worker.http1_options(connection.tls.is_some());
     let drain = connection.drain.clone();
     let service = Http1Service { worker: worker.clone(), connection };
-    h1::serve(io, options, &service, drain.draining()).await;
+    h1::serve(io, options, &service, drain.draining()).await.io
 }
 
 /// Answers a request, whatever happens.

@@ -46,7 +46,7 @@ pub struct UpstreamOptions {
     pub http2_keep_alive_interval: Duration,
     /// How long the answer to one may take.
     pub http2_keep_alive_timeout: Duration,
-    /// Largest header list of a response on HTTP/2.
+    /// Largest head of a response; on HTTP/2 of its header list. On HTTP/1.1, what is read ahead of a body is not larger.
     pub max_response_header_bytes: u32,
     /// How long an endpoint that could not be reached is left out while others can be.
     pub failure_memory: Duration,

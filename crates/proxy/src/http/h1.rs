@@ -55,7 +55,7 @@ mod timer;
 mod transport;
 mod upgrade;
 
-pub(in crate::http) use chunk::is_forbidden_trailer;
+pub(crate) use chunk::is_forbidden_trailer;
 pub(in crate::http) use head::{content_length, is_authority, is_target};
 
 pub use body::{BodyError, RequestBody};

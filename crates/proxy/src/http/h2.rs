@@ -25,7 +25,7 @@ use crate::worker::Worker;
 use body::{Pace, ResponseBody};
 use futures_util::future::LocalBoxFuture;
 use head::HeadLimits;
-use http::{Request, Response, StatusCode, Version};
+use http::{Method, Request, Response, StatusCode, Version};
 use http_body::Body as _;
 use hyper::body::Incoming;
 use hyper::server::conn::http2;
@@ -159,7 +159,7 @@ async fn answer(
     let response = match head::check(&mut parts, has_body, connection.tls.is_some(), limits) {
         Err(refusal) => {
             record::refused(worker, connection, Version::HTTP_2, refusal);
-            refused(refusal)
+            refused(refusal, parts.method == Method::HEAD)
         }
         Ok(()) => {
             let body = match has_body {
@@ -180,8 +180,9 @@ async fn answer(
     response.map(|body| ResponseBody::new(body, progress))
 }
 
-fn refused(refusal: Refusal) -> Response<Body> {
-    let mut response = Response::new(Body::full(format!("{refusal}\n")));
+fn refused(refusal: Refusal, is_head: bool) -> Response<Body> {
+    let body = if is_head { Body::Empty } else { Body::full(format!("{refusal}\n")) };
+    let mut response = Response::new(body);
     *response.status_mut() = refusal.status();
     let text = http::HeaderValue::from_static("text/plain");
     response.headers_mut().insert(http::header::CONTENT_TYPE, text);

@@ -6,10 +6,13 @@
 use super::pool::Lease;
 use super::request_body::Source;
 use crate::body::BodyError;
+use crate::http::h1::is_forbidden_trailer;
 use crate::record::{Flag, Record};
 use bytes::Bytes;
+use http::{HeaderMap, HeaderName};
 use http_body::{Body as _, Frame, SizeHint};
 use hyper::body::Incoming;
+use smallvec::SmallVec;
 use std::future::Future;
 use std::pin::Pin;
 use std::task::{Context, Poll};
@@ -73,7 +76,10 @@ impl http_body::Body for ResponseBody {
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         match Pin::new(&mut self.incoming).poll_frame(context) {
-            Poll::Ready(Some(Ok(frame))) => {
+            Poll::Ready(Some(Ok(mut frame))) => {
+                if let Some(trailers) = frame.trailers_mut() {
+                    remove_forbidden(trailers);
+                }
                 if let (Some(open), Some(data)) = (&mut self.open, frame.data_ref()) {
                     open.record.add_response_bytes(data.len() as u64);
                 }
@@ -106,6 +112,15 @@ impl http_body::Body for ResponseBody {
 
     fn size_hint(&self) -> SizeHint {
         self.incoming.size_hint()
+    }
+}
+
+/// Fields that frame, route or speak of a connection have no place in a trailer section (RFC 9110 section 6.5.1).
+fn remove_forbidden(trailers: &mut HeaderMap) {
+    let forbidden: SmallVec<[HeaderName; 2]> =
+        trailers.keys().filter(|name| is_forbidden_trailer(name)).cloned().collect();
+    for name in forbidden {
+        trailers.remove(name);
     }
 }
 

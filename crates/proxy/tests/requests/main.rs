@@ -6,6 +6,7 @@ mod backend;
 mod balancing;
 mod bodies;
 mod client;
+mod edges;
 mod features;
 mod gateway;
 mod mirrors;

@@ -205,7 +205,7 @@ impl Trailers {
 
 /// Fields that must be known before the content, or that say who asks for what: never taken from a trailer section
 /// (RFC 9110 section 6.5.1), and never written into one.
-pub(in crate::http) fn is_forbidden_trailer(name: &HeaderName) -> bool {
+pub(crate) fn is_forbidden_trailer(name: &HeaderName) -> bool {
     const NAMES: &[&str] = &[
         "age",
         "authorization",

@@ -15,6 +15,9 @@ use std::rc::Rc;
 use std::time::{Duration, Instant};
 use tokio::task::AbortHandle;
 
+/// The smallest buffer that hyper takes.
+const MIN_BUFFER: usize = 8 * 1024;
+
 /// One connection. Closed at once when it is dropped, whatever it is doing: a request that nobody waits for any more is not
 /// sent to its end.
 pub(crate) struct Sender {
@@ -94,7 +97,9 @@ pub(super) async fn take(
     }
     let open = OpenConnection::new(worker, endpoint);
     let stream = connect(endpoint.address, options).await?;
-    let handshake = http1::Builder::new().handshake(TokioIo::new(stream)).await;
+    // What is kept of a response, and so what its head may take.
+    let max_buffer = (options.max_response_header_bytes as usize).max(MIN_BUFFER);
+    let handshake = http1::Builder::new().max_buf_size(max_buffer).handshake(TokioIo::new(stream)).await;
     let (sender, connection) = handshake.map_err(|_| ConnectError::Failed(std::io::ErrorKind::Other))?;
     let task = tokio::task::spawn_local(async move {
         // What went wrong is told to the request that it went wrong for.
