@@ -10,7 +10,9 @@ use std::sync::Arc;
 use portcullis_api::Foreign;
 use portcullis_api::http_route::{HttpMethod, HttpPathMatch, HttpRouteMatch, PathMatchType};
 use portcullis_api::shared::MatchType;
-use portcullis_model::{PATTERN_LENGTH_LIMIT, PATTERN_SIZE_LIMIT, PathMatch, RouteMatch, StringMatch, ValueMatch};
+use portcullis_model::{
+    PATTERN_LENGTH_LIMIT, PATTERN_NEST_LIMIT, PATTERN_SIZE_LIMIT, PathMatch, RouteMatch, StringMatch, ValueMatch,
+};
 use regex_automata::nfa::thompson;
 use regex_automata::util::syntax;
 
@@ -126,7 +128,9 @@ fn check_pattern(pattern: &str) -> Result<(), String> {
         let last = text.lines().last().unwrap_or_default().trim().to_owned();
         format!("'{}' is not a regular expression: {}", Foreign(pattern), Foreign(last.trim_start_matches("error: ")))
     };
-    let parsed = syntax::parse(pattern).map_err(|error| syntax_error(&error))?;
+    // As `decide` reads them: ASCII, so that what is accepted here can be served there.
+    let ascii = syntax::Config::new().unicode(false).utf8(false).nest_limit(PATTERN_NEST_LIMIT);
+    let parsed = syntax::parse_with(pattern, &ascii).map_err(|error| syntax_error(&error))?;
     let config = thompson::Config::new().nfa_size_limit(Some(PATTERN_SIZE_LIMIT));
     let built = thompson::Compiler::new().configure(config).build_from_hir(&parsed);
     match built {

@@ -3,6 +3,7 @@
 //! A pattern must match the whole value. The engine's time is linear in pattern and value; patterns are ASCII (`\w`,
 //! `\d` and the like mean ASCII, Unicode classes are refused) and their compiled size is limited. Captures have no use.
 
+use portcullis_model::{PATTERN_NEST_LIMIT, PATTERN_SIZE_LIMIT};
 use regex_automata::meta::{self, Regex};
 use regex_automata::nfa::thompson::WhichCaptures;
 use regex_automata::{Anchored, Input, MatchKind, PatternSet};
@@ -12,13 +13,10 @@ use regex_syntax::hir::{Hir, Look};
 use std::fmt;
 use std::sync::Arc;
 
-/// Bytes of a compiled pattern. A pattern of the API's 1,024 or 4,096 characters without large repetitions fits.
-const SIZE_LIMIT: usize = 256 * 1024;
 /// Bytes of a compiled set of patterns.
 const SET_SIZE_LIMIT: usize = 8 * 1024 * 1024;
 /// Bytes of a set's lazy automaton, per worker that uses it. When they do not suffice, the set is simulated instead.
 const SET_CACHE: usize = 1024 * 1024;
-const NEST_LIMIT: u32 = 64;
 
 /// A compiled pattern.
 pub(crate) struct Pattern {
@@ -44,7 +42,7 @@ impl Pattern {
         };
         let (prefix, suffix) = (literal(ExtractKind::Prefix), literal(ExtractKind::Suffix));
         let config = meta::Config::new()
-            .nfa_size_limit(Some(SIZE_LIMIT))
+            .nfa_size_limit(Some(PATTERN_SIZE_LIMIT))
             .hybrid(false)
             .onepass(false)
             .utf8_empty(false)
@@ -107,13 +105,15 @@ impl fmt::Debug for Set {
 }
 
 fn parse(text: &str) -> Result<Hir, String> {
-    ParserBuilder::new().unicode(false).utf8(false).nest_limit(NEST_LIMIT).build().parse(text).map_err(|error| {
-        match error {
+    let mut parser = ParserBuilder::new();
+    parser.unicode(false).utf8(false).nest_limit(PATTERN_NEST_LIMIT);
+    ParserBuilder::new().unicode(false).utf8(false).nest_limit(PATTERN_NEST_LIMIT).build().parse(text).map_err(
+        |error| match error {
             regex_syntax::Error::Parse(error) => error.kind().to_string(),
             regex_syntax::Error::Translate(error) => error.kind().to_string(),
             _ => "it cannot be parsed".into(),
-        }
-    })
+        },
+    )
 }
 
 /// Anchored by structure, not by text: nothing that a pattern contains can undo it.

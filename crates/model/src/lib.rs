@@ -31,7 +31,7 @@ pub use filter::{
 pub use hostname::Hostname;
 pub use listener::{Listener, ListenerKey, ListenerProtocol, ListenerState, ListenerTls};
 pub use name::ObjectName;
-pub use pattern::{PATTERN_LENGTH_LIMIT, PATTERN_SIZE_LIMIT};
+pub use pattern::{PATTERN_LENGTH_LIMIT, PATTERN_NEST_LIMIT, PATTERN_SIZE_LIMIT};
 pub use route::{
     Attachment, BackendTarget, Failure, FailureReason, PathMatch, Retry, Route, RouteHostname, RouteKey, RouteKind,
     RouteMatch, Rule, RuleAction, StringMatch, Timeouts, ValueMatch, WeightedBackend,
