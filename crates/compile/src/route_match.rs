@@ -223,7 +223,10 @@ mod tests {
             ("a(?=b)", false),
             (r"(a)\1", false),
             ("(((a{1000}){1000}){1000})", false),
-            (".{10000}", false),
+            // A point is a byte, so this is within the bound.
+            (".{10000}", true),
+            (".{100000}", false),
+            (r"\p{Greek}", false),
         ] {
             assert_eq!(check_pattern(pattern).is_ok(), good, "{pattern}");
         }
