@@ -15,8 +15,8 @@ use portcullis_api::shared::{
 };
 use portcullis_api::{Extra, Foreign};
 use portcullis_model::{
-    BackendTarget, Cors, CorsNames, CorsOrigin, CorsOrigins, Filter, Fraction, HeaderModifier, HeaderValueEntry,
-    Mirror, PathModifier, Redirect, UrlRewrite,
+    BackendTarget, Cors, CorsNames, CorsOrigin, CorsOrigins, FRAMING_HEADERS, Filter, Fraction, HeaderModifier,
+    HeaderValueEntry, Mirror, PathModifier, Redirect, UrlRewrite,
 };
 
 use crate::text::{group_kind, unknown_field};
@@ -202,20 +202,6 @@ fn only_its_member(filter: &HttpRouteFilter, field: &str) -> Result<(), Problem>
     }
 }
 
-/// Headers that say how a message is framed or where it goes, which a route must not change behind the proxy's back.
-const PROTECTED_HEADERS: &[&str] = &[
-    "connection",
-    "content-length",
-    "host",
-    "http2-settings",
-    "keep-alive",
-    "proxy-connection",
-    "te",
-    "trailer",
-    "transfer-encoding",
-    "upgrade",
-];
-
 fn header_modifier(filter: &HttpHeaderFilter, field: &str) -> Result<HeaderModifier, Problem> {
     known(&filter.extra, field)?;
     let mut seen = BTreeSet::new();
@@ -240,7 +226,7 @@ fn header_modifier(filter: &HttpHeaderFilter, field: &str) -> Result<HeaderModif
 fn modified_name(name: &str, field: &str, seen: &mut BTreeSet<String>) -> Result<Arc<str>, Problem> {
     let lower =
         header_name(name).ok_or_else(|| Problem::value(field, format!("'{}' is not a header name", Foreign(name))))?;
-    if PROTECTED_HEADERS.contains(&&*lower) {
+    if &*lower == "host" || FRAMING_HEADERS.contains(&&*lower) {
         let hint = if &*lower == "host" { "; use URLRewrite with hostname" } else { "" };
         return Err(Problem::value(
             field,

@@ -21,6 +21,20 @@ pub enum Filter {
     Cors(Box<Cors>),
 }
 
+/// Headers that frame a message or belong to one connection (RFC 9110 section 7.6.1), lower case: no filter may change them.
+/// `Host` is not among them: it is changed by a URLRewrite filter, and a request header modifier that names it is refused.
+pub const FRAMING_HEADERS: &[&str] = &[
+    "connection",
+    "content-length",
+    "http2-settings",
+    "keep-alive",
+    "proxy-connection",
+    "te",
+    "trailer",
+    "transfer-encoding",
+    "upgrade",
+];
+
 /// `set`, then `add`, then `remove` (HTTPHeaderFilter). Names are lower case.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]

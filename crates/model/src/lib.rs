@@ -25,8 +25,8 @@ pub use backend::{Backend, BackendKey, BackendProtocol, Discovery, Endpoint, End
 pub use certificate::{Certificate, CertificateKey, PrivateKey, PrivateKeyFormat};
 pub use config::{Config, ConfigDelta, Gateway, Resource, ResourceKey};
 pub use filter::{
-    Cors, CorsNames, CorsOrigin, CorsOrigins, Filter, Fraction, HeaderModifier, HeaderValueEntry, Mirror, PathModifier,
-    Redirect, UrlRewrite,
+    Cors, CorsNames, CorsOrigin, CorsOrigins, FRAMING_HEADERS, Filter, Fraction, HeaderModifier, HeaderValueEntry,
+    Mirror, PathModifier, Redirect, UrlRewrite,
 };
 pub use hostname::Hostname;
 pub use listener::{Listener, ListenerKey, ListenerProtocol, ListenerState, ListenerTls};

@@ -94,7 +94,7 @@ impl<'a> Report<'a> {
     }
 
     fn is_wrong(&self, strict: bool) -> bool {
-        let condition = self.items.iter().flat_map(Item::sections).any(|section| section.problem().is_some());
+        let condition = self.items.iter().flat_map(Item::sections).any(|section| section.problems().next().is_some());
         let finding = |finding: &&Finding| match finding.severity {
             Severity::Error => true,
             Severity::Warning => strict,
@@ -152,20 +152,10 @@ impl<'a> Report<'a> {
         let mut objects = table(&["NAMESPACE", "OBJECT", "SECTION", "STATUS", "MESSAGE"]);
         for item in &self.items {
             for section in item.sections() {
-                let problem = section.problem();
-                let status = if wide {
-                    section.conditions.iter().map(condition_text).collect::<Vec<_>>().join(" ")
-                } else {
-                    problem.map_or_else(|| "OK".to_owned(), condition_text)
-                };
-                let message = match (problem, section.attached_routes) {
-                    (Some(condition), _) => text(condition, "message").to_owned(),
-                    (None, Some(1)) => "1 attached route".to_owned(),
-                    (None, Some(routes)) => format!("{routes} attached routes"),
-                    (None, None) => String::new(),
-                };
-                let object = format!("{}/{}", item.key.kind(), item.key.name());
-                objects.add_row([item.key.namespace(), &object, &section.name, &status, &message].map(shown));
+                for (status, message) in section.rows(wide) {
+                    let object = format!("{}/{}", item.key.kind(), item.key.name());
+                    objects.add_row([item.key.namespace(), &object, &section.name, &status, &message].map(shown));
+                }
             }
         }
         let mut printed = objects.to_string();
@@ -239,9 +229,26 @@ impl Item<'_> {
 }
 
 impl Section<'_> {
-    /// The first condition that says that something is wrong.
-    fn problem(&self) -> Option<&Value> {
-        self.conditions.iter().find(|condition| {
+    /// Status and message of each row: one for each problem, or one that says that there is none.
+    fn rows(&self, wide: bool) -> Vec<(String, String)> {
+        let all = || self.conditions.iter().map(condition_text).collect::<Vec<_>>().join(" ");
+        let status = |condition| if wide { all() } else { condition_text(condition) };
+        let problem = |condition| (status(condition), text(condition, "message").to_owned());
+        let problems: Vec<_> = self.problems().map(problem).collect();
+        if !problems.is_empty() {
+            return problems;
+        }
+        let attached = match self.attached_routes {
+            Some(1) => "1 attached route".to_owned(),
+            Some(routes) => format!("{routes} attached routes"),
+            None => String::new(),
+        };
+        vec![(if wide { all() } else { "OK".to_owned() }, attached)]
+    }
+
+    /// The conditions that say that something is wrong.
+    fn problems(&self) -> impl Iterator<Item = &Value> {
+        self.conditions.iter().filter(|condition| {
             // These are true when something is wrong; all others are false then.
             let negative =
                 matches!(text(condition, "type"), "Conflicted" | "PartiallyInvalid" | "InsecureFrontendValidationMode");

@@ -12,7 +12,7 @@ use std::time::Duration;
 /// Serves HTTP and HTTPS from plain Gateway API YAML: from a folder on one machine, without Kubernetes.
 #[derive(Debug, Parser)]
 #[command(name = "portcullis", version = version::SHORT, after_help = exit::TABLE, propagate_version = true)]
-#[command(disable_help_subcommand = true, max_term_width = 120)]
+#[command(max_term_width = 120)]
 pub(crate) struct Cli {
     #[command(subcommand)]
     command: Command,

@@ -5,10 +5,8 @@
 //! a filter that tries is refused as a whole.
 
 use http::HeaderMap;
-use http::header::{
-    CONNECTION, CONTENT_LENGTH, HOST, HeaderName, HeaderValue, TE, TRAILER, TRANSFER_ENCODING, UPGRADE,
-};
-use portcullis_model::{HeaderModifier, HeaderValueEntry};
+use http::header::{HOST, HeaderName, HeaderValue};
+use portcullis_model::{FRAMING_HEADERS, HeaderModifier, HeaderValueEntry};
 
 /// Changes of headers.
 #[derive(Debug)]
@@ -63,9 +61,7 @@ impl HeaderChanges {
 
 /// Refuses what frames a message or belongs to one connection (RFC 9110 7.6.1).
 fn of_message(name: &HeaderName) -> Result<(), String> {
-    let framing = [CONNECTION, CONTENT_LENGTH, TE, TRAILER, TRANSFER_ENCODING, UPGRADE].contains(name)
-        || ["keep-alive", "proxy-connection", "http2-settings"].contains(&name.as_str());
-    match framing {
+    match FRAMING_HEADERS.contains(&name.as_str()) {
         true => Err(format!("{name} belongs to the connection or frames the message and cannot be changed")),
         false => Ok(()),
     }

@@ -45,10 +45,11 @@ pub fn head(data: &[u8]) {
 /// Chunked bodies: no panic; the verdict does not depend on how the bytes were cut; and what is accepted, encoded anew, is
 /// read as the same body with nothing behind it.
 pub fn chunks(data: &[u8]) {
-    let whole = decode(data, usize::MAX);
+    let options = Options::default();
+    let whole = decode(data, usize::MAX, &options);
     for step in [1, 7, 64] {
         if data.len() / step < 4096 {
-            let pieces = decode(data, step);
+            let pieces = decode(data, step, &options);
             assert_eq!(whole, pieces, "cut into pieces of {step}: {}", data.escape_ascii());
         }
     }
@@ -62,7 +63,13 @@ pub fn chunks(data: &[u8]) {
         written.extend_from_slice(b"\r\n");
     }
     chunk::write_end(&mut written, Some(&trailers));
-    let again = decode(&written, usize::MAX);
+    // Fields gain a space when they are written anew, so that trailers at the limit exceed it.
+    let wider = Options {
+        max_trailer_bytes: 2 * options.max_trailer_bytes,
+        max_line_bytes: 2 * options.max_line_bytes,
+        ..options
+    };
+    let again = decode(&written, usize::MAX, &wider);
     assert_eq!(again, (body, Ok(Some((trailers, 0)))), "read differently: {}", written.escape_ascii());
 }
 
@@ -107,8 +114,7 @@ fn write_head(head: &Head) -> Vec<u8> {
     out
 }
 
-fn decode(data: &[u8], step: usize) -> DecodedBody {
-    let options = Options::default();
+fn decode(data: &[u8], step: usize, options: &Options) -> DecodedBody {
     let mut decoder = ChunkDecoder::default();
     let (mut buffer, mut body, mut trailers) = (BytesMut::new(), Vec::new(), HeaderMap::new());
     let mut given = 0;
@@ -116,7 +122,7 @@ fn decode(data: &[u8], step: usize) -> DecodedBody {
         buffer.extend_from_slice(piece);
         given += piece.len();
         loop {
-            match decoder.decode(&mut buffer, &options) {
+            match decoder.decode(&mut buffer, options) {
                 Ok(Decoded::Data(data)) => body.extend_from_slice(&data),
                 Ok(Decoded::Trailers(fields)) => trailers = fields,
                 Ok(Decoded::End) => return (body, Ok(Some((trailers, buffer.len() + data.len() - given)))),
