@@ -1,6 +1,6 @@
 //! HTTP towards clients.
 //!
-//! In flows a connection's bytes; out flow requests for [`crate::route::handle`], and its [`Reply`] back to the client.
+//! In flows a connection's bytes; out flow requests for `route::handle`, and its `Reply` back to the client.
 //! HTTP/1.1 is our own strict connection (`h1`), HTTP/2 is hyper behind frame budgets (`h2`).
 
 pub mod h1;

@@ -130,7 +130,7 @@ impl Default for Http2Options {
             max_fields: 128,
             stream_window: 256 * 1024,
             connection_window: 1024 * 1024,
-            max_send_buffer: 256 * 1024,
+            max_send_buffer: 64 * 1024,
             keep_alive_interval: Duration::from_secs(30),
             keep_alive_timeout: Duration::from_secs(20),
         }

@@ -82,7 +82,10 @@ struct Request<'a> {
 impl Request<'_> {
     async fn forward(mut self, mut record: Record) -> Reply {
         let worker = self.worker;
-        let turn = worker.upstreams.turns.next(&self.forward.matched.rule, &worker.upstreams.random);
+        let turn = {
+            let upstreams = &worker.upstreams;
+            upstreams.turns.next(self.connection.gateway(), &self.forward.matched.rule, &upstreams.random)
+        };
         let choice = turn.unwrap_or(NO_BACKEND);
         let origin = self.head.headers.get(ORIGIN).cloned();
         let backend = match self.forward.backend(choice) {

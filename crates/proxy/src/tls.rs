@@ -1,8 +1,8 @@
 //! TLS towards clients.
 //!
-//! On the control thread, in flow certificates of a configuration; out flows a [`PortTls`] for each HTTPS port, with one
+//! On the control thread, in flow certificates of a configuration; out flows a `PortTls` for each HTTPS port, with one
 //! rustls configuration per listener. On a worker, in flows a connection's first flight; out flows a TLS stream with the
-//! listener that its server name chose, or a refusal with its reason ([`accept`]).
+//! listener that its server name chose, or a refusal with its reason (`accept`).
 //!
 //! - Certificates are parsed once for their content, and kept while any listener shows them.
 //! - Session tickets: one key per Gateway, port and listener, kept across configurations and shared by all workers, never by

@@ -8,7 +8,9 @@ use crate::telemetry::connections::ConnectionMetrics;
 use crate::tls::{PortTls, TlsBuilder};
 use crate::worker::{Command, PortKey, ServedGateway, Snapshot, Update};
 use portcullis_decide::{LinkProblem, Linked, LinkedObject};
-use portcullis_model::{Config, ConfigDelta, ListenerKey, ListenerProtocol, ObjectName, Resource, ResourceKey};
+use portcullis_model::{
+    Config, ConfigDelta, ListenerKey, ListenerProtocol, ObjectName, Resource, ResourceKey, RouteKey,
+};
 use portcullis_runtime::drain::Drain;
 use portcullis_runtime::metrics::Registry;
 use std::collections::{BTreeMap, BTreeSet};
@@ -16,11 +18,14 @@ use std::net::SocketAddr;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::sync::{mpsc, oneshot};
 
 /// Between two tries to bind what could not be bound, and two looks at old snapshots.
 const TICK: Duration = Duration::from_secs(2);
+
+/// Routes whose series are retired at a time: each costs a look at every series.
+const RETIRED_PER_TICK: usize = 200;
 
 /// What the control thread is asked for.
 pub(super) enum Request {
@@ -53,6 +58,8 @@ pub(super) struct Control {
     snapshot: Arc<Snapshot>,
     /// Old ones that a worker may still have.
     retired: Vec<Arc<Snapshot>>,
+    /// Removed routes, and when their series go: requests that are under way are still to be counted.
+    gone_routes: BTreeMap<(ObjectName, RouteKey), Instant>,
 }
 
 /// Which parts of a Gateway's configuration a change touches.
@@ -87,6 +94,7 @@ impl Control {
             is_closed: false,
             snapshot: Arc::default(),
             retired: Vec::new(),
+            gone_routes: BTreeMap::new(),
         }
     }
 
@@ -121,6 +129,7 @@ impl Control {
         let mut touched: BTreeMap<ObjectName, Touched> = BTreeMap::new();
         for delta in deltas {
             touched.entry(delta.gateway().clone()).or_default().note(delta);
+            self.note_gone_routes(delta);
             Config::apply(&mut self.configs, delta);
         }
         for (name, touched) in &touched {
@@ -140,6 +149,30 @@ impl Control {
             generation: self.snapshot.generation,
             ports: self.ports.report(),
             problems: self.problems.values().flatten().cloned().collect(),
+        }
+    }
+
+    fn note_gone_routes(&mut self, delta: &ConfigDelta) {
+        let ConfigDelta::Change { gateway, removed, .. } = delta else { return };
+        for key in removed {
+            if let ResourceKey::Route(route) = key {
+                let due = Instant::now() + self.options.timeouts.port_drain;
+                self.gone_routes.insert((gateway.clone(), route.clone()), due);
+            }
+        }
+    }
+
+    /// Retires the series of routes that have been gone for a while, and have not come back.
+    fn retire_routes(&mut self) {
+        let now = Instant::now();
+        let due = self.gone_routes.iter().filter(|(_, due)| **due <= now).map(|(key, _)| key.clone());
+        for key in due.take(RETIRED_PER_TICK).collect::<Vec<_>>() {
+            self.gone_routes.remove(&key);
+            let (gateway, route) = key;
+            let is_back = self.configs.get(&gateway).is_some_and(|config| config.routes.contains_key(&route));
+            if !is_back {
+                self.registry.retire(&[("gateway", &gateway.to_string()), ("route", &route.to_string())]);
+            }
         }
     }
 
@@ -293,6 +326,7 @@ impl Control {
 
     async fn tick(&mut self, left: &mpsc::UnboundedSender<Left>) {
         self.retired.retain(|snapshot| Arc::strong_count(snapshot) > 1);
+        self.retire_routes();
         if self.is_closed || !self.ports.has_failures() {
             return;
         }

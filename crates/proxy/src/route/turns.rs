@@ -5,16 +5,19 @@
 //! where it was when the configuration changes, unless the rule's backends or weights did.
 
 use portcullis_decide::{LinkedRule, RuleId, WeightedRoundRobin};
-use portcullis_model::BackendKey;
+use portcullis_model::{BackendKey, ObjectName};
 use std::cell::RefCell;
 use std::collections::HashMap;
 use std::sync::{Arc, Weak};
 
-/// The turns of all rules with more than one backend that had a request on this worker.
+/// The turns of all rules with more than one backend that had a request on this worker. A route may be attached to several
+/// Gateways, where its backends need not come to the same.
 #[derive(Default)]
 pub(crate) struct Turns {
-    rules: RefCell<HashMap<RuleId, Turn, foldhash::fast::RandomState>>,
+    gateways: RefCell<HashMap<ObjectName, Rules, foldhash::fast::RandomState>>,
 }
+
+type Rules = HashMap<RuleId, Turn, foldhash::fast::RandomState>;
 
 struct Turn {
     /// The rule that the backends below were read from; the same piece has the same ones.
@@ -26,26 +29,35 @@ struct Turn {
 
 impl Turns {
     /// The next one's place; `None` when no backend has a weight.
-    pub(crate) fn next(&self, rule: &Arc<LinkedRule>, random: &RefCell<fastrand::Rng>) -> Option<usize> {
+    pub(crate) fn next(
+        &self,
+        gateway: &ObjectName,
+        rule: &Arc<LinkedRule>,
+        random: &RefCell<fastrand::Rng>,
+    ) -> Option<usize> {
         match &*rule.backends {
             [] => return None,
             [only] => return (only.weight > 0).then_some(0),
             _ => {}
         }
-        let mut rules = self.rules.borrow_mut();
-        if let Some(turn) = rules.get_mut(&rule.id) {
+        let mut gateways = self.gateways.borrow_mut();
+        if let Some(turn) = gateways.get_mut(gateway).and_then(|rules| rules.get_mut(&rule.id)) {
             turn.follow(rule, random);
             return turn.robin.choose();
         }
+        let rules = gateways.entry(gateway.clone()).or_default();
         let turn = rules.entry(rule.id.clone()).or_insert_with(|| Turn::new(rule, random));
         turn.robin.choose()
     }
 
     /// Forgets rules that no configuration has held since the last call.
     pub(crate) fn sweep(&self) {
-        self.rules.borrow_mut().retain(|_, turn| {
-            // A rule that was linked anew keeps its turn if a request comes before the next sweep.
-            std::mem::replace(&mut turn.is_kept, turn.rule.strong_count() > 0) || turn.rule.strong_count() > 0
+        self.gateways.borrow_mut().retain(|_, rules| {
+            rules.retain(|_, turn| {
+                // A rule that was linked anew keeps its turn if a request comes before the next sweep.
+                std::mem::replace(&mut turn.is_kept, turn.rule.strong_count() > 0) || turn.rule.strong_count() > 0
+            });
+            !rules.is_empty()
         });
     }
 }

@@ -3,8 +3,8 @@
 use portcullis_model::{
     Attachment, Backend, BackendKey, BackendProtocol, BackendTarget, ConfigDelta, Discovery, Endpoint, Endpoints,
     Failure, FailureReason, Filter, Gateway as GatewayResource, Hostname, Listener, ListenerKey, ListenerProtocol,
-    ListenerState, ObjectName, PathMatch, Resource, Retry, Route, RouteHostname, RouteKey, RouteKind, RouteMatch, Rule,
-    RuleAction, Timeouts, WeightedBackend,
+    ListenerState, ObjectName, PathMatch, Resource, ResourceKey, Retry, Route, RouteHostname, RouteKey, RouteKind,
+    RouteMatch, Rule, RuleAction, Timeouts, WeightedBackend,
 };
 use portcullis_proxy::{Options, PortMap, Proxy};
 use portcullis_runtime::drain::Drain;
@@ -144,6 +144,13 @@ impl Gateway {
     /// Replaces the route.
     pub(crate) async fn set_rules(&self, rules: Vec<Rule>) {
         self.apply(Resource::Route(Arc::new(route(rules)))).await;
+    }
+
+    /// Takes the route away.
+    pub(crate) async fn remove_route(&self) {
+        let removed = vec![ResourceKey::Route(route(Vec::new()).key)];
+        let change = ConfigDelta::Change { gateway: name("gateway"), upserted: Vec::new(), removed };
+        self.proxy.apply(vec![change]).await;
     }
 
     async fn apply(&self, resource: Resource) {

@@ -1,13 +1,31 @@
 //! One line and one count for each request.
 
 use crate::backend::{Backend, answer};
-use crate::client::{Client, get, raw, request};
+use crate::client::{Client, raw, request};
 use crate::gateway::{Setup, prefix, rule};
 use http::Version;
 use portcullis_model::BackendProtocol::Http1;
 use serde_json::json;
+use std::time::Duration;
 
 const ROUTE: &str = "gateway=\"default/gateway\",listener=\"http\",route=\"HTTPRoute/default/route\"";
+
+#[tokio::test]
+async fn the_series_of_a_removed_route_go_and_those_of_one_that_came_back_stay() {
+    let backend = Backend::with(|_| answer(200, "four")).await;
+    let setup = Setup::to(&[backend.address]).options(|options| options.timeouts.port_drain = Duration::ZERO);
+    let gateway = setup.start().await;
+    let served = format!("portcullis_requests_total{{{ROUTE},code_class=\"2xx\"}}");
+    let mut client = Client::http1(gateway.address).await;
+    assert_eq!(client.get("/").await.status, 200);
+    gateway.metric_becomes(&served, 1.0).await;
+    gateway.remove_route().await;
+    assert_eq!(client.get("/").await.status, 404);
+    gateway.metric_becomes(&served, 0.0).await;
+    gateway.set_rules(vec![rule(&["backend"])]).await;
+    assert_eq!(client.get("/").await.status, 200);
+    gateway.metric_becomes(&served, 1.0).await;
+}
 
 #[tokio::test]
 async fn every_request_is_counted_once() {
@@ -121,7 +139,7 @@ async fn failures_of_backends_are_counted_by_reason() {
     let gateway = Setup::to(&[nobody.address]).start_logged().await;
     let mut client = Client::http1(gateway.address).await;
     for _ in 0..3 {
-        assert_eq!(client.whole(get("/")).await.status, 503);
+        assert_eq!(client.get("/").await.status, 503);
     }
     let errors = "portcullis_upstream_errors_total{backend=\"default/backend:80\",reason=\"ConnectFailure\"}";
     assert_eq!(gateway.metric(errors), 3.0);
