@@ -2,6 +2,8 @@
 
 use crate::client::{LONG, answer, ask, get, http2, read_to_end, request};
 use crate::gateway::{Gateway, forward, http, listener_key, options};
+use http_body_util::BodyExt as _;
+use hyper_util::rt::{TokioExecutor, TokioIo};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -149,4 +151,35 @@ async fn a_deleted_gateway_finishes_what_it_has() {
     slow.may_answer.add_permits(1);
     assert_eq!(answer(&mut busy).await.unwrap().body, b"slow\n");
     read_to_end(&mut busy).await;
+}
+
+#[tokio::test]
+async fn a_slow_client_gets_the_whole_of_its_last_response() {
+    const BODY: usize = 60_000;
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let mut resources = vec![http("http", 80)];
+    resources.extend(forward(&["http"], listener.local_addr().unwrap()));
+    tokio::spawn(async move {
+        let (mut stream, _) = listener.accept().await.unwrap();
+        let head = format!("HTTP/1.1 200 OK\r\nContent-Length: {BODY}\r\n\r\n");
+        stream.write_all(&[head.as_bytes(), &[b'x'; BODY]].concat()).await.unwrap();
+        read_to_end(&mut stream).await;
+    });
+    let gateway = Gateway::start(options(), resources).await;
+    let stream = TokioIo::new(TcpStream::connect(gateway.address(80)).await.unwrap());
+    let mut builder = hyper::client::conn::http2::Builder::new(TokioExecutor::new());
+    builder.initial_stream_window_size(8192).initial_connection_window_size(Some(65_535));
+    let (mut sender, connection) = builder.handshake(stream).await.unwrap();
+    tokio::spawn(connection);
+    let mut response = sender.send_request(request("http://a.example/")).await.unwrap();
+    let proxy = gateway.proxy.clone();
+    let drained = tokio::spawn(async move { proxy.drain(LONG).await });
+    // The gateway has the whole response long before the client does: it must not take that for idleness.
+    let mut received = 0;
+    while let Some(frame) = response.body_mut().frame().await {
+        received += frame.unwrap().into_data().map_or(0, |data| data.len());
+        tokio::time::sleep(Duration::from_millis(450)).await;
+    }
+    assert_eq!(received, BODY);
+    assert!(drained.await.unwrap().cut.is_empty());
 }
