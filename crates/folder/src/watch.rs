@@ -1,17 +1,22 @@
 //! When to read the files again: on a notification of the file system, and from time to time in any case.
 
+use notify::event::{AccessKind, AccessMode, EventKind, ModifyKind};
 use notify::{RecommendedWatcher, RecursiveMode, Watcher};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::time::{Duration, Instant};
 
 /// Changes come in bursts (an editor writes, renames, removes): they are gathered for this long.
 const SETTLE: Duration = Duration::from_millis(5);
 /// A burst is never gathered for longer than this.
 const SETTLE_LIMIT: Duration = Duration::from_millis(100);
+/// A file that is written in place is not read before its writer has closed it, unless that takes longer than this.
+const WRITE_LIMIT: Duration = Duration::from_secs(2);
+/// Notifications that may wait. More say nothing new: everything is read anyway.
+const PENDING: usize = 4096;
 
 /// The files could not be watched; reading them from time to time still works.
 #[derive(Debug, thiserror::Error)]
@@ -24,10 +29,20 @@ pub struct WatchError {
 /// Waits for changes of the files under some paths.
 pub struct Watch {
     watcher: Option<RecommendedWatcher>,
-    events: Receiver<()>,
-    wake: Sender<()>,
+    events: Receiver<Event>,
+    wake: SyncSender<Event>,
     /// What is watched, with the identity that it had: a folder that was replaced has to be watched anew.
     watched: BTreeMap<PathBuf, Option<(u64, u64)>>,
+}
+
+/// What happened to a file.
+enum Event {
+    /// Its content is being written.
+    Written(PathBuf),
+    /// Its writer has closed it.
+    Closed(PathBuf),
+    /// Anything else that may be a change.
+    Changed,
 }
 
 impl std::fmt::Debug for Watch {
@@ -39,12 +54,11 @@ impl std::fmt::Debug for Watch {
 impl Watch {
     /// Watches the paths; `-` is passed over. What cannot be watched is told, and the rest is watched.
     pub fn new(paths: &[PathBuf]) -> (Self, Vec<WatchError>) {
-        let (wake, events) = channel();
+        let (wake, events) = sync_channel(PENDING);
         let notification = wake.clone();
         let made = notify::recommended_watcher(move |event: notify::Result<notify::Event>| {
-            // Reading a file is an event too; only what may have changed something counts.
-            if event.as_ref().map_or(true, |event| !event.kind.is_access()) {
-                let _ = notification.send(());
+            for event in Event::from_notification(event) {
+                let _ = notification.try_send(event);
             }
         });
         let mut watch = Self { watcher: None, events, wake, watched: BTreeMap::new() };
@@ -60,7 +74,7 @@ impl Watch {
     pub fn waker(&self) -> impl Fn() + Send + 'static {
         let wake = self.wake.clone();
         move || {
-            let _ = wake.send(());
+            let _ = wake.try_send(Event::Changed);
         }
     }
 
@@ -95,14 +109,49 @@ impl Watch {
 
     /// Waits until something changed, or the time is over, and then until the burst of changes is over.
     pub fn wait(&self, at_most: Duration) {
+        let mut written = BTreeSet::new();
         match self.events.recv_timeout(at_most) {
-            Ok(()) => {}
+            Ok(event) => event.note(&mut written),
             Err(RecvTimeoutError::Timeout) => return,
             // Not reached while `wake` lives; waiting is the harmless answer.
             Err(RecvTimeoutError::Disconnected) => return std::thread::sleep(at_most),
         }
         let start = Instant::now();
-        while start.elapsed() < SETTLE_LIMIT && self.events.recv_timeout(SETTLE).is_ok() {}
+        loop {
+            let limit = if written.is_empty() { SETTLE_LIMIT } else { WRITE_LIMIT };
+            let left = limit.saturating_sub(start.elapsed());
+            let pause = if written.is_empty() { SETTLE } else { left };
+            if left.is_zero() {
+                return;
+            }
+            match self.events.recv_timeout(pause.min(left)) {
+                Ok(event) => event.note(&mut written),
+                Err(_) => return,
+            }
+        }
+    }
+}
+
+impl Event {
+    fn from_notification(event: notify::Result<notify::Event>) -> Vec<Self> {
+        let Ok(event) = event else { return vec![Self::Changed] };
+        match event.kind {
+            EventKind::Modify(ModifyKind::Data(_)) => event.paths.into_iter().map(Self::Written).collect(),
+            EventKind::Access(AccessKind::Close(AccessMode::Write)) => {
+                event.paths.into_iter().map(Self::Closed).collect()
+            }
+            // Reading a file is an event too; only what may have changed something counts.
+            EventKind::Access(_) => Vec::new(),
+            _ => vec![Self::Changed],
+        }
+    }
+
+    fn note(self, written: &mut BTreeSet<PathBuf>) {
+        match self {
+            Self::Written(path) => drop(written.insert(path)),
+            Self::Closed(path) => drop(written.remove(&path)),
+            Self::Changed => {}
+        }
     }
 }
 

@@ -5,6 +5,7 @@ use portcullis_api::diagnostic::Severity;
 use portcullis_api::{Change, ObjectKey};
 use portcullis_folder::{Folder, Options, Update, Watch};
 use std::fs::{self, Permissions};
+use std::io::Write;
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -273,4 +274,23 @@ fn a_folder_that_was_replaced_is_watched_anew() {
         }
     }
     panic!("nothing was heard");
+}
+
+#[test]
+fn a_file_that_is_being_written_is_waited_for() {
+    let mut setup = Setup::new();
+    setup.write("a.yaml", &format!("{}---\n{}", service("a", 80), service("b", 80)));
+    assert_eq!(setup.read().0, ["+Service default/a@1", "+Service default/b@1"]);
+    let (watch, problems) = Watch::new(&[setup.dir.path().join("in")]);
+    assert!(problems.is_empty(), "{problems:?}");
+    let path = setup.path("a.yaml");
+    let writer = std::thread::spawn(move || {
+        let mut file = fs::File::create(path).unwrap();
+        file.write_all(format!("{}---\n", service("a", 81)).as_bytes()).unwrap();
+        std::thread::sleep(Duration::from_millis(300));
+        file.write_all(service("b", 81).as_bytes()).unwrap();
+    });
+    watch.wait(Duration::from_secs(60));
+    assert_eq!(setup.read().0, ["+Service default/a@2", "+Service default/b@2"]);
+    writer.join().unwrap();
 }
