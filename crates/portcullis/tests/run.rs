@@ -251,6 +251,20 @@ fn ready_only_with_a_complete_configuration() {
 }
 
 #[test]
+fn a_route_cannot_reach_the_gateway_s_own_servers() {
+    let folder = Folder::new();
+    folder.write("gateway.yaml", GATEWAY).write("route.yaml", &route("all", "/", "app"));
+    let program = start(&folder);
+    let (http, telemetry) = (program.address(80), program.telemetry());
+    folder.write("app.yaml", &service("app", &[telemetry.port()]));
+    wait_until("the endpoint is refused", || {
+        assert_ne!(get(http, HOST, "/metrics").status, 200);
+        get(telemetry, "localhost", "/metrics").text().contains("reason=\"Forbidden\"")
+    });
+    assert_eq!(get(http, HOST, "/metrics").status, 503);
+}
+
+#[test]
 fn metrics_count_exactly() {
     let backend = Backend::start("app");
     let folder = simple(&backend);
