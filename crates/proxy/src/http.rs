@@ -113,6 +113,13 @@ impl h1::Service for Http1Service {
         h1::Reply { response, upgrade }
     }
 
+    fn completed(&self, summary: &h1::RequestSummary) {
+        // The head was good and has its record; what came behind it was not.
+        if let h1::RequestEnd::Refused(refusal) = summary.end {
+            self.worker.telemetry.refused(self.connection.gateway(), refusal.as_str());
+        }
+    }
+
     fn refused(&self, refused: &h1::Refused<'_>) {
         record::refused(&self.worker, &self.connection, Version::HTTP_11, refused.refusal);
     }

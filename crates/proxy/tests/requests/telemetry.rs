@@ -7,6 +7,8 @@ use http::Version;
 use portcullis_model::BackendProtocol::Http1;
 use serde_json::json;
 use std::time::Duration;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
 
 const ROUTE: &str = "gateway=\"default/gateway\",listener=\"http\",route=\"HTTPRoute/default/route\"";
 
@@ -146,4 +148,19 @@ async fn failures_of_backends_are_counted_by_reason() {
     let line = &gateway.log_lines(3).await[0];
     assert_eq!(line["reason"], "UpstreamConnectFailure");
     assert_eq!(line["flags"], json!(["GatewayAnswer", "UpstreamConnectFailure"]));
+}
+
+#[tokio::test]
+async fn a_body_that_is_refused_after_its_head_is_counted_by_reason() {
+    let backend = Backend::with(|_| answer(200, "four")).await;
+    let gateway = Setup::to(&[backend.address]).start().await;
+    let mut stream = TcpStream::connect(gateway.address).await.unwrap();
+    stream.write_all(b"POST / HTTP/1.1\r\nHost: a.example\r\nTransfer-Encoding: chunked\r\n\r\n").await.unwrap();
+    gateway.metric_becomes("portcullis_requests_active", 1.0).await;
+    stream.write_all(b"5;extension\r\nhello\r\n0\r\n\r\n").await.unwrap();
+    let mut response = Vec::new();
+    stream.read_to_end(&mut response).await.unwrap();
+    assert!(response.starts_with(b"HTTP/1.1 400 "), "{}", response.escape_ascii());
+    let refused = "portcullis_requests_refused_total{gateway=\"default/gateway\",reason=\"chunk_extension\"}";
+    gateway.metric_becomes(refused, 1.0).await;
 }
