@@ -77,7 +77,7 @@ impl Telemetry {
         let duration = "Time from the head of a request to the end of its response. Tunnels are left out.";
         let errors = "Responses with a status of 400 and above, whoever made them.";
         let answers = "Responses that the gateway made itself, by reason.";
-        let refused = "Requests that were refused before anything looked at what they ask for, by reason.";
+        let refused = "Requests that were refused for the form of their head or body, by reason.";
         let upstream_errors = "Exchanges with a backend that failed, by reason.";
         let mirrors = "Copies of requests, by what became of them.";
         let opened = "Connections to backends that were opened or tried to.";
