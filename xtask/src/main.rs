@@ -69,6 +69,12 @@ fn test() -> Outcome {
         return Err(missing.join("\n"));
     }
     lint()?;
+    if !step::upstream_examples() {
+        step::say(
+            "left out: the Gateway API's own example files (for them: go mod download sigs.k8s.io/gateway-api@v1.7.0, \
+             or GATEWAY_API_DIR)",
+        );
+    }
     Step::cargo(&["test", "--workspace", "--locked", "--quiet"]).run()?;
     manual()?;
     deny()?;

@@ -78,6 +78,12 @@ pub(crate) fn asked_to_install() -> bool {
     env::var_os("PORTCULLIS_INSTALL").is_some()
 }
 
+/// Whether the Gateway API's Go module is at hand, whose examples a test of `api` reads.
+pub(crate) fn upstream_examples() -> bool {
+    let cache = || Some(Path::new(&env::var_os("HOME")?).join("go/pkg/mod/sigs.k8s.io/gateway-api@v1.7.0"));
+    env::var_os("GATEWAY_API_DIR").map(Into::into).or_else(cache).is_some_and(|folder| folder.is_dir())
+}
+
 /// Whether a program can be found.
 pub(crate) fn installed(program: &str) -> bool {
     env::var_os("PATH").is_some_and(|path| env::split_paths(&path).any(|folder| folder.join(program).is_file()))

@@ -1,6 +1,7 @@
 //! Upstream's own examples: what they call valid is accepted, what they call invalid is refused.
 //!
-//! Runs where the Go module of the Gateway API is at hand (`GATEWAY_API_DIR`, or Go's module cache).
+//! Runs where the Go module of the Gateway API is at hand (`GATEWAY_API_DIR`, or Go's module cache); `cargo xtask test` says
+//! when it is not. What upstream calls invalid has cases of ours beside it (`tests/cases`), which run everywhere.
 
 #![expect(clippy::unwrap_used, reason = "tests, their helpers included")]
 
