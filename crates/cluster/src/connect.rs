@@ -1,0 +1,108 @@
+//! The connection to an API server: from a pod by its ServiceAccount, from elsewhere by a kubeconfig.
+//!
+//! HTTP/1.1, one connection for each open watch: on one HTTP/2 connection all watches would share the limit of streams,
+//! and beyond it wait for each other without end. Connections to a peer that went away silently are ended by TCP
+//! keepalive within half a minute.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use hyper_util::client::legacy::Client as HttpClient;
+use hyper_util::client::legacy::connect::HttpConnector;
+use hyper_util::rt::{TokioExecutor, TokioTimer};
+use kube::Config;
+use kube::client::ConfigExt;
+use kube::config::{KubeConfigOptions, Kubeconfig};
+use tower::{BoxError, ServiceBuilder};
+
+pub use kube::Client;
+
+/// Why no client could be made.
+#[derive(Debug, thiserror::Error)]
+pub enum ConnectError {
+    /// Neither a kubeconfig nor a pod's ServiceAccount.
+    #[error(
+        "no cluster: there is no kubeconfig ({kubeconfig}), and this is no pod with a ServiceAccount ({in_cluster}); give a kubeconfig"
+    )]
+    NoCluster {
+        /// Why the kubeconfig could not be read.
+        kubeconfig: String,
+        /// Why the ServiceAccount could not.
+        in_cluster: String,
+    },
+    /// The kubeconfig that was named cannot be used.
+    #[error("kubeconfig {path}: {message}", path = path.display())]
+    Kubeconfig {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        message: String,
+    },
+    /// The kubeconfig says to go through a proxy.
+    #[error("the kubeconfig's proxy-url is not supported: remove it, or reach the API server through a tunnel")]
+    Proxy,
+    /// TLS or credentials.
+    #[error("the connection to the cluster cannot be set up: {0}; check certificates and credentials")]
+    Setup(String),
+}
+
+/// A client from the kubeconfig that is named; or else from `KUBECONFIG` or `~/.kube/config`; or else, in a pod, from its
+/// ServiceAccount, whose token and CA are read again when they rotate. `context` chooses a context of the kubeconfig.
+///
+/// Nothing is sent yet. rustls's process-wide provider must be installed.
+///
+/// # Errors
+/// If there is no such configuration, or it cannot be used.
+pub async fn connect(kubeconfig: Option<&Path>, context: Option<&str>) -> Result<Client, ConnectError> {
+    client(configuration(kubeconfig, context).await?)
+}
+
+async fn configuration(kubeconfig: Option<&Path>, context: Option<&str>) -> Result<Config, ConnectError> {
+    let options = KubeConfigOptions { context: context.map(str::to_owned), ..KubeConfigOptions::default() };
+    if let Some(path) = kubeconfig {
+        let failed = |message: String| ConnectError::Kubeconfig { path: path.to_owned(), message };
+        let kubeconfig = Kubeconfig::read_from(path).map_err(|error| failed(error.to_string()))?;
+        return Config::from_custom_kubeconfig(kubeconfig, &options).await.map_err(|error| failed(error.to_string()));
+    }
+    let kubeconfig = match Config::from_kubeconfig(&options).await {
+        Ok(config) => return Ok(config),
+        Err(error) => error.to_string(),
+    };
+    Config::incluster().map_err(|error| ConnectError::NoCluster { kubeconfig, in_cluster: error.to_string() })
+}
+
+/// The client of a configuration.
+fn client(config: Config) -> Result<Client, ConnectError> {
+    if config.proxy_url.is_some() {
+        return Err(ConnectError::Proxy);
+    }
+    let setup = |error: kube::Error| ConnectError::Setup(error.to_string());
+    let mut connector = HttpConnector::new();
+    connector.enforce_http(false);
+    connector.set_nodelay(true);
+    connector.set_connect_timeout(Some(CONNECT_TIMEOUT));
+    connector.set_keepalive(Some(KEEPALIVE_AFTER));
+    connector.set_keepalive_interval(Some(KEEPALIVE_INTERVAL));
+    connector.set_keepalive_retries(Some(KEEPALIVE_PROBES));
+    let connector = config.rustls_https_connector_with_connector(connector).map_err(setup)?;
+    let http = HttpClient::builder(TokioExecutor::new())
+        .pool_timer(TokioTimer::new())
+        .pool_idle_timeout(POOL_IDLE_TIMEOUT)
+        .pool_max_idle_per_host(POOL_MAX_IDLE)
+        .build(connector);
+    let service = ServiceBuilder::new()
+        .layer(config.base_uri_layer())
+        .option_layer(config.auth_layer().map_err(setup)?)
+        .layer(config.extra_headers_layer().map_err(setup)?)
+        .map_err(BoxError::from)
+        .service(http);
+    Ok(Client::new(service, config.default_namespace))
+}
+
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+const KEEPALIVE_AFTER: Duration = Duration::from_secs(15);
+const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(5);
+const KEEPALIVE_PROBES: u32 = 3;
+const POOL_IDLE_TIMEOUT: Duration = Duration::from_secs(60);
+/// Idle connections that are kept for requests to come.
+const POOL_MAX_IDLE: usize = 4;
