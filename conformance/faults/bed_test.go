@@ -1,0 +1,415 @@
+package faults
+
+import (
+	"context"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/tls"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/base64"
+	"encoding/pem"
+	"fmt"
+	"io"
+	"math/big"
+	"net"
+	"net/http"
+	"os"
+	"os/exec"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/client-go/dynamic"
+	"k8s.io/client-go/tools/clientcmd"
+	"sigs.k8s.io/yaml"
+)
+
+const (
+	class               = "portcullis"
+	controllerNamespace = "portcullis-system"
+	controllerName      = "portcullis-controller"
+	echoImage           = "registry.k8s.io/gateway-api/conformance/echo-basic:v0.1.0"
+)
+
+var resources = map[string]schema.GroupVersionResource{
+	"Namespace":                {Version: "v1", Resource: "namespaces"},
+	"Secret":                   {Version: "v1", Resource: "secrets"},
+	"Service":                  {Version: "v1", Resource: "services"},
+	"Pod":                      {Version: "v1", Resource: "pods"},
+	"Deployment":               {Group: "apps", Version: "v1", Resource: "deployments"},
+	"Gateway":                  {Group: "gateway.networking.k8s.io", Version: "v1", Resource: "gateways"},
+	"HTTPRoute":                {Group: "gateway.networking.k8s.io", Version: "v1", Resource: "httproutes"},
+	"GatewayParameters":        {Group: "portcullis.dev", Version: "v1alpha1", Resource: "gatewayparameters"},
+	"CustomResourceDefinition": {Group: "apiextensions.k8s.io", Version: "v1", Resource: "customresourcedefinitions"},
+}
+
+var client dynamic.Interface
+
+func TestMain(m *testing.M) {
+	config, err := clientcmd.BuildConfigFromFlags("", os.Getenv("KUBECONFIG"))
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "KUBECONFIG:", err)
+		os.Exit(1)
+	}
+	config.QPS = -1
+	if client, err = dynamic.NewForConfig(config); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
+	os.Exit(m.Run())
+}
+
+// bed is a namespace with backends; it goes with the test.
+type bed struct {
+	t         *testing.T
+	namespace string
+}
+
+func newBed(t *testing.T, name string) *bed {
+	t.Helper()
+	b := &bed{t: t, namespace: "faults-" + name}
+	b.apply("apiVersion: v1\nkind: Namespace\nmetadata: {name: " + b.namespace + "}")
+	t.Cleanup(func() {
+		ctx := context.Background()
+		_ = client.Resource(resources["Namespace"]).Delete(ctx, b.namespace, metav1.DeleteOptions{})
+		eventually(t, 2*time.Minute, "the namespace is gone", func() error {
+			_, err := client.Resource(resources["Namespace"]).Get(ctx, b.namespace, metav1.GetOptions{})
+			if errors.IsNotFound(err) {
+				return nil
+			}
+			return fmt.Errorf("still there: %v", err)
+		})
+	})
+	b.apply(fmt.Sprintf(`
+apiVersion: apps/v1
+kind: Deployment
+metadata: {name: backend}
+spec:
+  replicas: 2
+  selector: {matchLabels: {app: backend}}
+  template:
+    metadata: {labels: {app: backend}}
+    spec:
+      containers:
+      - name: echo
+        image: %s
+        env:
+        - {name: POD_NAME, valueFrom: {fieldRef: {fieldPath: metadata.name}}}
+        - {name: NAMESPACE, valueFrom: {fieldRef: {fieldPath: metadata.namespace}}}
+        readinessProbe: {periodSeconds: 1, httpGet: {path: /health, port: 3000}}
+        resources: {requests: {cpu: 5m, memory: 16Mi}}
+---
+apiVersion: v1
+kind: Service
+metadata: {name: backend}
+spec:
+  selector: {app: backend}
+  ports: [{port: 8080, targetPort: 3000}]
+---
+apiVersion: portcullis.dev/v1alpha1
+kind: GatewayParameters
+metadata: {name: two}
+spec: {dataPlane: {replicas: 2}}
+`, echoImage))
+	return b
+}
+
+// apply puts one or more documents in, in the bed's namespace, in place of what is there.
+func (b *bed) apply(documents string) {
+	b.t.Helper()
+	for _, document := range strings.Split(documents, "\n---\n") {
+		object := &unstructured.Unstructured{}
+		if err := yaml.Unmarshal([]byte(document), &object.Object); err != nil {
+			b.t.Fatal(err)
+		}
+		eventually(b.t, 30*time.Second, "apply "+object.GetKind()+" "+object.GetName(), func() error {
+			_, err := b.of(object.GetKind()).Apply(context.Background(), object.GetName(), object, metav1.ApplyOptions{FieldManager: "faults", Force: true})
+			return err
+		})
+	}
+}
+
+func (b *bed) of(kind string) dynamic.ResourceInterface {
+	if kind == "Namespace" || kind == "CustomResourceDefinition" {
+		return client.Resource(resources[kind])
+	}
+	return client.Resource(resources[kind]).Namespace(b.namespace)
+}
+
+func (b *bed) delete(kind, name string) {
+	b.t.Helper()
+	if err := b.of(kind).Delete(context.Background(), name, metav1.DeleteOptions{}); err != nil {
+		b.t.Fatal(err)
+	}
+}
+
+// gateway makes a Gateway with an HTTP listener and a route to the backend, and waits until it answers.
+func (b *bed) gateway(name string) (address string) {
+	b.t.Helper()
+	b.apply(fmt.Sprintf(`
+apiVersion: gateway.networking.k8s.io/v1
+kind: Gateway
+metadata: {name: %[1]s}
+spec:
+  gatewayClassName: %[2]s
+  listeners: [{name: http, protocol: HTTP, port: 80}]
+---
+%[3]s
+`, name, class, route(name, name)))
+	address = b.address(name)
+	b.serves(address, name+".example")
+	return address
+}
+
+// route is a route called name, for the host name.example, on a Gateway.
+func route(name, gateway string) string {
+	return fmt.Sprintf(`
+apiVersion: gateway.networking.k8s.io/v1
+kind: HTTPRoute
+metadata: {name: %[1]s}
+spec:
+  parentRefs: [{name: %[2]s}]
+  hostnames: [%[1]s.example]
+  rules: [{backendRefs: [{name: backend, port: 8080}]}]
+`, name, gateway)
+}
+
+func (b *bed) address(gateway string) (address string) {
+	b.t.Helper()
+	eventually(b.t, 3*time.Minute, "Gateway "+gateway+" is programmed", func() error {
+		object, err := b.of("Gateway").Get(context.Background(), gateway, metav1.GetOptions{})
+		if err != nil {
+			return err
+		}
+		if status, reason := condition(object, "Programmed"); status != "True" {
+			return fmt.Errorf("Programmed %s/%s", status, reason)
+		}
+		addresses, _, _ := unstructured.NestedSlice(object.Object, "status", "addresses")
+		if len(addresses) == 0 {
+			return fmt.Errorf("no address")
+		}
+		address, _ = addresses[0].(map[string]any)["value"].(string)
+		return nil
+	})
+	return address
+}
+
+func condition(object *unstructured.Unstructured, name string) (status, reason string) {
+	conditions, _, _ := unstructured.NestedSlice(object.Object, "status", "conditions")
+	return find(conditions, name)
+}
+
+func find(conditions []any, name string) (status, reason string) {
+	for _, entry := range conditions {
+		if entry, ok := entry.(map[string]any); ok && entry["type"] == name {
+			return fmt.Sprint(entry["status"]), fmt.Sprint(entry["reason"])
+		}
+	}
+	return "absent", ""
+}
+
+// listenerCondition reads a condition of a Gateway's listener.
+func (b *bed) listenerCondition(gateway, listener, name string) (status, reason string) {
+	object, err := b.of("Gateway").Get(context.Background(), gateway, metav1.GetOptions{})
+	if err != nil {
+		return err.Error(), ""
+	}
+	listeners, _, _ := unstructured.NestedSlice(object.Object, "status", "listeners")
+	for _, entry := range listeners {
+		if entry, ok := entry.(map[string]any); ok && entry["name"] == listener {
+			conditions, _ := entry["conditions"].([]any)
+			return find(conditions, name)
+		}
+	}
+	return "absent", ""
+}
+
+func (b *bed) serves(address, host string) { b.answers(address, host, 200) }
+
+// answers waits for three answers in a row with that status.
+func (b *bed) answers(address, host string, status int) {
+	b.t.Helper()
+	eventually(b.t, 90*time.Second, fmt.Sprintf("%s answers %d for %s", address, status, host), func() error {
+		for range 3 {
+			if got, err := ask(newClient(), address, host); err != nil || got != status {
+				return fmt.Errorf("%d %v", got, err)
+			}
+		}
+		return nil
+	})
+}
+
+func newClient() *http.Client {
+	return &http.Client{Timeout: 10 * time.Second, Transport: &http.Transport{
+		TLSClientConfig: &tls.Config{InsecureSkipVerify: true}, // #nosec: the certificate is not what is tested
+	}}
+}
+
+func ask(client *http.Client, address, host string) (int, error) {
+	request, err := http.NewRequest(http.MethodGet, "http://"+address+"/", nil)
+	if err != nil {
+		return 0, err
+	}
+	request.Host = host
+	response, err := client.Do(request)
+	if err != nil {
+		return 0, err
+	}
+	defer response.Body.Close()
+	_, err = io.Copy(io.Discard, response.Body)
+	return response.StatusCode, err
+}
+
+// load is strict: every request has to be answered 200.
+type load struct {
+	cancel   context.CancelFunc
+	clients  sync.WaitGroup
+	lock     sync.Mutex
+	requests int
+	failures []string
+}
+
+// startLoad asks over kept and over new connections until it is stopped.
+func startLoad(address, host string) *load {
+	ctx, cancel := context.WithCancel(context.Background())
+	l := &load{cancel: cancel}
+	for index := range 4 {
+		l.clients.Go(func() {
+			client := newClient()
+			for ctx.Err() == nil {
+				start := time.Now()
+				status, err := ask(client, address, host)
+				l.lock.Lock()
+				l.requests++
+				if err != nil || status != 200 {
+					l.failures = append(l.failures, fmt.Sprintf("%s after %s: %d %v", start.Format("15:04:05.000"), time.Since(start).Round(time.Millisecond), status, err))
+				}
+				l.lock.Unlock()
+				if index%2 == 0 {
+					client.CloseIdleConnections()
+				}
+				time.Sleep(5 * time.Millisecond)
+			}
+			client.CloseIdleConnections()
+		})
+	}
+	return l
+}
+
+// stop ends the load and says what failed.
+func (l *load) stop(t *testing.T) (failures []string) {
+	t.Helper()
+	l.cancel()
+	l.clients.Wait()
+	t.Logf("%d requests, %d failed", l.requests, len(l.failures))
+	return l.failures
+}
+
+// mustHaveServed ends the load; no request may have failed.
+func (l *load) mustHaveServed(t *testing.T) {
+	t.Helper()
+	if failures := l.stop(t); len(failures) > 0 {
+		t.Errorf("%d of %d requests failed, first: %s", len(failures), l.requests, strings.Join(failures[:min(5, len(failures))], "; "))
+	}
+}
+
+func eventually(t *testing.T, limit time.Duration, what string, check func() error) {
+	t.Helper()
+	var err error
+	for end := time.Now().Add(limit); time.Now().Before(end); time.Sleep(100 * time.Millisecond) {
+		if err = check(); err == nil {
+			return
+		}
+	}
+	t.Fatalf("not within %s: %s: %v", limit, what, err)
+}
+
+// cluster runs the test cluster's own command, such as kill etcd.
+func cluster(t *testing.T, arguments ...string) {
+	t.Helper()
+	output, err := exec.Command(os.Getenv("PORTCULLIS_CLUSTER"), arguments...).CombinedOutput()
+	if err != nil {
+		t.Fatalf("%s %s: %v\n%s", os.Getenv("PORTCULLIS_CLUSTER"), strings.Join(arguments, " "), err, output)
+	}
+}
+
+// scale sets the replicas of a Deployment and waits until as many are ready.
+func scale(t *testing.T, namespace, name string, replicas int64) {
+	t.Helper()
+	deployments := client.Resource(resources["Deployment"]).Namespace(namespace)
+	patch := fmt.Appendf(nil, `{"spec":{"replicas":%d}}`, replicas)
+	if _, err := deployments.Patch(context.Background(), name, "application/merge-patch+json", patch, metav1.PatchOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, 2*time.Minute, fmt.Sprintf("%s has %d pods", name, replicas), func() error {
+		object, err := deployments.Get(context.Background(), name, metav1.GetOptions{})
+		if err != nil {
+			return err
+		}
+		ready, _, _ := unstructured.NestedInt64(object.Object, "status", "readyReplicas")
+		all, _, _ := unstructured.NestedInt64(object.Object, "status", "replicas")
+		if ready != replicas || all != replicas {
+			return fmt.Errorf("%d of %d are ready", ready, all)
+		}
+		return nil
+	})
+}
+
+// pods lists the data plane pods of a Gateway.
+func (b *bed) pods(gateway string) []unstructured.Unstructured {
+	b.t.Helper()
+	list, err := b.of("Pod").List(context.Background(), metav1.ListOptions{LabelSelector: "gateway.networking.k8s.io/gateway-name=" + gateway})
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	return list.Items
+}
+
+func isReady(pod unstructured.Unstructured) bool {
+	conditions, _, _ := unstructured.NestedSlice(pod.Object, "status", "conditions")
+	status, _ := find(conditions, "Ready")
+	return status == "True"
+}
+
+// secret is a TLS Secret with a fresh certificate.
+func secret(t *testing.T, name, host string) string {
+	t.Helper()
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	template := &x509.Certificate{
+		SerialNumber: big.NewInt(time.Now().UnixNano()), Subject: pkix.Name{CommonName: host}, DNSNames: []string{host},
+		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(24 * time.Hour),
+	}
+	certificate, err := x509.CreateCertificate(rand.Reader, template, template, &key.PublicKey, key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	private, err := x509.MarshalPKCS8PrivateKey(key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	encode := func(kind string, bytes []byte) string {
+		return base64.StdEncoding.EncodeToString(pem.EncodeToMemory(&pem.Block{Type: kind, Bytes: bytes}))
+	}
+	return fmt.Sprintf("apiVersion: v1\nkind: Secret\ntype: kubernetes.io/tls\nmetadata: {name: %s}\ndata: {tls.crt: %s, tls.key: %s}\n",
+		name, encode("CERTIFICATE", certificate), encode("PRIVATE KEY", private))
+}
+
+// handshake says whether TLS with that name succeeds.
+func handshake(address, host string) error {
+	dialer := &tls.Dialer{NetDialer: &net.Dialer{Timeout: 5 * time.Second}, Config: &tls.Config{ServerName: host, InsecureSkipVerify: true}}
+	connection, err := dialer.Dial("tcp", net.JoinHostPort(address, "443"))
+	if err != nil {
+		return err
+	}
+	return connection.Close()
+}
