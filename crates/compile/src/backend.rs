@@ -250,7 +250,7 @@ pub(crate) fn endpoints<'a>(
     }
     // When all that is left is going away, those that still answer are better than none, as kube-proxy has it.
     let chosen = if ready.is_empty() { last_resort } else { ready };
-    let endpoints = chosen.into_iter().map(|(address, zone)| Endpoint { address, zone }).collect();
+    let endpoints = chosen.into_iter().map(|(address, zone)| Endpoint { address, zone, is_pod: false }).collect();
     Some(Endpoints { key: key.clone(), endpoints })
 }
 

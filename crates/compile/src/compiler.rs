@@ -6,9 +6,10 @@
 //! not on the order of their changes.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::SocketAddr;
 use std::sync::Arc;
 
-use portcullis_api::{Change, Object, ObjectKey};
+use portcullis_api::{Change, GATEWAY_GROUP, Object, ObjectKey};
 use portcullis_model::{
     BackendKey, Config, ConfigDelta, ListenerKey, ObjectName, Resource, ResourceKey, Route, RouteKey, RouteKind,
 };
@@ -24,8 +25,10 @@ use crate::gateway_class::{self, ClassState};
 use crate::grants::{self, Reference, Referrer, Uses};
 use crate::http_route::{self, CompiledRoute};
 use crate::index::References;
+use crate::infrastructure::{Infrastructure, InfrastructureChange};
 use crate::listener;
 use crate::other::{Role, gateway_of};
+use crate::served::Served;
 use crate::snapshot::{Kind, Snapshot, age, gateway_api_key, in_namespace, name_of, service_of};
 use crate::status::{self, ObjectStatus};
 
@@ -41,6 +44,15 @@ pub struct Options {
     pub standalone: bool,
     /// All Gateways share the ports of one machine: a port that two of them want on the same address goes to the older one.
     pub shared_machine: bool,
+    /// What the API server serves; nothing stands for everything that is implemented.
+    pub served: Option<Served>,
+    /// The cluster's own domain. No name in it may be reached through a Service of type ExternalName.
+    pub cluster_domain: String,
+    /// Services by which the cluster is controlled: what stands behind them is no upstream for anybody. Their addresses are taken from
+    /// the objects.
+    pub control_plane: BTreeSet<ObjectName>,
+    /// More addresses of the same kind, where those objects may not be read. Port 0 stands for every port.
+    pub control_plane_addresses: BTreeSet<SocketAddr>,
 }
 
 impl Default for Options {
@@ -50,6 +62,10 @@ impl Default for Options {
             now: 0,
             standalone: false,
             shared_machine: false,
+            served: None,
+            cluster_domain: "cluster.local".to_owned(),
+            control_plane: BTreeSet::from([ObjectName::new("default", "kubernetes")]),
+            control_plane_addresses: BTreeSet::new(),
         }
     }
 }
@@ -63,8 +79,21 @@ pub struct Delta {
     pub status: Vec<StatusChange>,
     /// Objects whose findings changed, in the order of their keys.
     pub findings: Vec<FindingsChange>,
+    /// Gateways whose data planes must look different, in the order of their names. Empty in standalone mode, where nothing is made.
+    pub infrastructure: Vec<InfrastructureChange>,
+    /// What is wanted now, if that is something else than before.
+    pub wanted: Option<Wanted>,
     /// When time alone will next change something (a certificate's validity): [`Compiler::advance`] is to be called then.
     pub next_change_at: Option<i64>,
+}
+
+/// Objects whose bodies are needed, permitted ones alone: whoever reads them one by one need read no others.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Wanted {
+    /// Secrets.
+    pub secrets: BTreeSet<ObjectName>,
+    /// ConfigMaps.
+    pub config_maps: BTreeSet<ObjectName>,
 }
 
 /// A change of an object's status.
@@ -97,6 +126,9 @@ pub struct Compiled {
     /// The findings, by object.
     #[serde(skip)]
     pub findings: BTreeMap<ObjectKey, Vec<Finding>>,
+    /// What the data planes must look like; empty in standalone mode.
+    #[serde(skip)]
+    pub infrastructure: BTreeMap<ObjectName, Arc<Infrastructure>>,
     /// When time alone will next change something.
     pub next_change_at: Option<i64>,
 }
@@ -109,6 +141,7 @@ pub fn compile(snapshot: impl IntoIterator<Item = Object>, options: Options) -> 
         configs: compiler.configs,
         statuses: compiler.statuses,
         findings: compiler.findings,
+        infrastructure: compiler.infrastructure,
         next_change_at: delta.next_change_at,
     }
 }
@@ -136,6 +169,8 @@ pub struct Compiler {
     configs: BTreeMap<ObjectName, Config>,
     statuses: BTreeMap<ObjectKey, ObjectStatus>,
     findings: BTreeMap<ObjectKey, Vec<Finding>>,
+    infrastructure: BTreeMap<ObjectName, Arc<Infrastructure>>,
+    wanted: Wanted,
 }
 
 /// Who refers to whom.
@@ -209,6 +244,8 @@ impl Compiler {
             configs: BTreeMap::new(),
             statuses: BTreeMap::new(),
             findings: BTreeMap::new(),
+            infrastructure: BTreeMap::new(),
+            wanted: Wanted::default(),
         }
     }
 
@@ -253,6 +290,28 @@ impl Compiler {
     /// All findings, by object; an object without findings has no entry.
     pub fn findings(&self) -> &BTreeMap<ObjectKey, Vec<Finding>> {
         &self.findings
+    }
+
+    /// What the data planes of the Gateways must look like; empty in standalone mode.
+    pub fn infrastructure(&self) -> &BTreeMap<ObjectName, Arc<Infrastructure>> {
+        &self.infrastructure
+    }
+
+    /// The objects whose bodies are needed.
+    pub fn wanted(&self) -> &Wanted {
+        &self.wanted
+    }
+
+    /// Sets what the API server serves and gives out what that came to: statuses of GatewayClasses.
+    pub fn serve(&mut self, served: Served) -> Delta {
+        let mut dirty = Dirty::default();
+        let served = Some(served);
+        if self.options.served != served {
+            self.options.served = served;
+            let classes = self.snapshot.gateway_classes.keys();
+            dirty.statuses.extend(classes.map(|name| ObjectKey::new(GATEWAY_GROUP, "GatewayClass", "", name)));
+        }
+        self.update(dirty)
     }
 
     // From here on: changes of objects mark what depends on them.
@@ -371,6 +430,8 @@ impl Compiler {
             config: self.config_deltas(&dirty),
             status: self.status_changes(&dirty),
             findings: self.findings_changes(&dirty),
+            infrastructure: Vec::new(),
+            wanted: None,
             next_change_at: self.index.changes_of_gateway.values().copied().min(),
         }
     }

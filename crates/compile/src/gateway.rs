@@ -117,6 +117,8 @@ pub(crate) fn compile(
             name: name.clone(),
             gateway_class: gateway.spec.gateway_class_name.as_str().into(),
             addresses: addresses.bound(),
+            generation: 0,
+            upstreams: portcullis_model::Upstreams::default(),
         })
     });
     CompiledGateway {

@@ -31,13 +31,19 @@ mod gateway_class;
 mod grants;
 mod http_route;
 mod index;
+mod infrastructure;
 mod listener;
 mod other;
 mod route_match;
+mod served;
 mod snapshot;
 mod status;
 mod text;
 
-pub use compiler::{Compiled, Compiler, Delta, FindingsChange, Options, StatusChange, compile};
+pub use compiler::{Compiled, Compiler, Delta, FindingsChange, Options, StatusChange, Wanted, compile};
 pub use findings::{Finding, FindingCode, Severity};
+pub use infrastructure::{
+    AddressKind, AddressRequest, AddressScope, Infrastructure, InfrastructureChange, TransportProtocol,
+};
+pub use served::{Definition, Served};
 pub use status::ObjectStatus;

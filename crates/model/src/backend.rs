@@ -98,4 +98,7 @@ pub struct Endpoint {
     /// Its zone, if known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub zone: Option<Arc<str>>,
+    /// Whether it is a pod that the cluster itself says is there: such a pod may share the network, and so the address, of its node.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub is_pod: bool,
 }

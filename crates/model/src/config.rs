@@ -2,6 +2,7 @@
 
 use crate::{
     Backend, BackendKey, Certificate, CertificateKey, Endpoints, Listener, ListenerKey, ObjectName, Route, RouteKey,
+    Upstreams,
 };
 use serde::Serialize;
 use std::collections::BTreeMap;
@@ -35,8 +36,18 @@ pub struct Gateway {
     /// Its class.
     pub gateway_class: Arc<str>,
     /// Addresses asked for (`spec.addresses` of type IPAddress); empty for all of the machine's or pod's.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub addresses: Vec<IpAddr>,
+    /// The `metadata.generation` that this was made of; 0 if unknown.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub generation: i64,
+    /// What the guard of upstream addresses needs to know.
+    #[serde(default, skip_serializing_if = "Upstreams::is_empty")]
+    pub upstreams: Upstreams,
+}
+
+fn is_zero(number: &i64) -> bool {
+    *number == 0
 }
 
 /// One keyed piece of a configuration.

@@ -20,6 +20,7 @@ mod name;
 mod pattern;
 mod route;
 mod secret;
+mod upstreams;
 
 pub use backend::{Backend, BackendKey, BackendProtocol, Discovery, Endpoint, Endpoints};
 pub use certificate::{Certificate, CertificateKey, PrivateKey, PrivateKeyFormat};
@@ -37,3 +38,4 @@ pub use route::{
     RouteMatch, Rule, RuleAction, StringMatch, Timeouts, ValueMatch, WeightedBackend,
 };
 pub use secret::SecretBytes;
+pub use upstreams::{Cidr, CidrError, Upstreams};

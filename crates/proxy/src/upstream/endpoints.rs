@@ -300,7 +300,7 @@ impl Drop for OpenRequest {
 mod tests {
     use super::*;
     use portcullis_decide::Linked;
-    use portcullis_model::{Config as Compiled, Endpoint as Address, Gateway};
+    use portcullis_model::{Config as Compiled, Endpoint as Address, Gateway, Upstreams};
 
     fn key(name: &str) -> BackendKey {
         BackendKey { service: ObjectName::new("default", name), port: 80 }
@@ -312,10 +312,10 @@ mod tests {
 
     fn snapshot(backends: &[(&str, BackendProtocol, &[u16])]) -> Snapshot {
         let compiled =
-            Compiled::new(Arc::new(Gateway { name: gateway(), gateway_class: "class".into(), addresses: Vec::new() }));
+            Compiled::new(Arc::new(Gateway { name: gateway(), gateway_class: "class".into(), addresses: Vec::new(), generation: 0, upstreams: Upstreams::default() }));
         let config =
             |name: &str, protocol| Arc::new(Config { key: key(name), protocol, discovery: Discovery::EndpointSlices });
-        let endpoint = |port: &u16| Address { address: SocketAddr::from(([127, 0, 0, 1], *port)), zone: None };
+        let endpoint = |port: &u16| Address { address: SocketAddr::from(([127, 0, 0, 1], *port)), zone: None, is_pod: false };
         let served = ServedGateway {
             name: gateway(),
             linked: Arc::new(Linked::link(&compiled, None)),

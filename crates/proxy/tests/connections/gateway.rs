@@ -5,7 +5,7 @@ use portcullis_model::{
     Attachment, Backend, BackendKey, BackendProtocol, BackendTarget, Certificate, CertificateKey, ConfigDelta,
     Discovery, Endpoint, Endpoints, Gateway as GatewayResource, Hostname, Listener, ListenerKey, ListenerProtocol,
     ListenerState, ListenerTls, ObjectName, PathMatch, PrivateKey, PrivateKeyFormat, Redirect, Resource, ResourceKey,
-    Route, RouteHostname, RouteKey, RouteKind, RouteMatch, Rule, RuleAction, SecretBytes, Timeouts, WeightedBackend,
+    Route, RouteHostname, RouteKey, RouteKind, RouteMatch, Rule, RuleAction, SecretBytes, Timeouts, WeightedBackend, Upstreams,
 };
 use portcullis_proxy::{Applied, Options, PortMap, Proxy};
 use portcullis_runtime::drain::Drain;
@@ -62,6 +62,8 @@ impl Gateway {
                 name: name.clone(),
                 gateway_class: "portcullis".into(),
                 addresses: Vec::new(),
+                generation: 0,
+                upstreams: Upstreams::default(),
             })),
         );
         self.applied = self.proxy.apply(vec![ConfigDelta::Change { gateway: name, upserted, removed }]).await;
@@ -168,7 +170,7 @@ pub fn forward(listeners: &[&str], address: SocketAddr) -> Vec<Resource> {
     let key = BackendKey { service: ObjectName::new("default", "backend"), port: 80 };
     let target = BackendTarget::Backend(key.clone());
     let action = RuleAction::Forward(vec![WeightedBackend { weight: 1, filters: Vec::new(), target }]);
-    let endpoints = vec![Endpoint { address, zone: None }];
+    let endpoints = vec![Endpoint { address, zone: None, is_pod: false }];
     vec![
         route_to(listeners, action),
         Resource::Backend(Arc::new(Backend {

@@ -4,7 +4,7 @@ use portcullis_model::{
     Attachment, Backend, BackendKey, BackendProtocol, BackendTarget, ConfigDelta, Discovery, Endpoint, Endpoints,
     Failure, FailureReason, Filter, Gateway as GatewayResource, Hostname, Listener, ListenerKey, ListenerProtocol,
     ListenerState, ObjectName, PathMatch, Resource, ResourceKey, Retry, Route, RouteHostname, RouteKey, RouteKind,
-    RouteMatch, Rule, RuleAction, Timeouts, WeightedBackend,
+    RouteMatch, Rule, RuleAction, Timeouts, WeightedBackend, Upstreams,
 };
 use portcullis_proxy::{Options, PortMap, Proxy};
 use portcullis_runtime::drain::Drain;
@@ -113,6 +113,8 @@ impl Setup {
                 name: name("gateway"),
                 gateway_class: "portcullis".into(),
                 addresses: Vec::new(),
+                generation: 0,
+                upstreams: Upstreams::default(),
             })),
             Resource::Listener(Arc::new(Listener {
                 key: ListenerKey::of_gateway("http"),
@@ -204,7 +206,7 @@ pub(crate) fn key(backend: &str) -> BackendKey {
 }
 
 fn endpoints(backend: &str, addresses: &[SocketAddr]) -> Endpoints {
-    let mut endpoints: Vec<_> = addresses.iter().map(|address| Endpoint { address: *address, zone: None }).collect();
+    let mut endpoints: Vec<_> = addresses.iter().map(|address| Endpoint { address: *address, zone: None, is_pod: false }).collect();
     endpoints.sort();
     Endpoints { key: key(backend), endpoints }
 }
