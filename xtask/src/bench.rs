@@ -4,7 +4,7 @@
 //! share the other; runs are interleaved. What is compared is the CPU time of the proxy's processes per request, as the kernel
 //! counts it, because it is steady where requests per second are not.
 
-use crate::step::{Outcome, Step, installed, root, say};
+use crate::step::{Outcome, Step, installed, say, target};
 use clap::ValueEnum;
 use serde_json::json;
 use std::fs;
@@ -54,10 +54,6 @@ fn request() -> Outcome {
         }
     }
     report(&proxies)
-}
-
-fn target() -> PathBuf {
-    std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root().join("target"), PathBuf::from)
 }
 
 struct Ports {

@@ -3,6 +3,7 @@
 //! Each part is a command that can also be typed by hand; it is printed before it runs.
 
 mod bench;
+mod image;
 mod step;
 
 use clap::{Parser, Subcommand};
@@ -36,6 +37,8 @@ enum Task {
         #[arg(long, default_value_t = 60)]
         seconds: u32,
     },
+    /// Build the container image as an OCI archive, without Docker (for x86-64; needs musl-gcc).
+    Image(image::Options),
     /// Measure Portcullis beside its peers.
     Bench {
         /// Which bench.
@@ -51,6 +54,7 @@ fn main() -> ExitCode {
         Task::Docs => docs(),
         Task::Manual => manual(),
         Task::Fuzz { target, seconds } => fuzz(target.as_deref(), seconds),
+        Task::Image(options) => image::run(&options),
         Task::Bench { name } => bench::run(name),
     };
     match done {

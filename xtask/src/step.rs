@@ -2,7 +2,7 @@
 
 use std::env;
 use std::io::Write;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 /// Done, or what went wrong.
@@ -38,15 +38,31 @@ impl Step {
 
     /// Without its output.
     pub(crate) fn quiet(mut self) -> Self {
-        self.command.stdout(Stdio::null()).stderr(Stdio::null());
         self.quiet = true;
         self
+    }
+
+    /// Runs the command, and gives what it wrote to standard output.
+    pub(crate) fn output(mut self) -> Result<String, String> {
+        let line = self.line;
+        if !self.quiet {
+            say(&line);
+            self.command.stderr(Stdio::inherit());
+        }
+        let output = self.command.output().map_err(|error| format!("{line}: {error}"))?;
+        if !output.status.success() {
+            let told = String::from_utf8_lossy(&output.stderr);
+            return Err(format!("{line}: {}\n{}", output.status, told.trim_end()).trim_end().to_owned());
+        }
+        String::from_utf8(output.stdout).map_err(|_| format!("{line}: its output is not UTF-8"))
     }
 
     /// Prints the command and runs it.
     pub(crate) fn run(mut self) -> Outcome {
         let line = self.line;
-        if !self.quiet {
+        if self.quiet {
+            self.command.stdout(Stdio::null()).stderr(Stdio::null());
+        } else {
             say(&line);
         }
         match self.command.status() {
@@ -61,6 +77,11 @@ impl Step {
 pub(crate) fn root() -> &'static Path {
     let here = Path::new(env!("CARGO_MANIFEST_DIR"));
     here.parent().unwrap_or(here)
+}
+
+/// Where cargo builds.
+pub(crate) fn target() -> PathBuf {
+    env::var_os("CARGO_TARGET_DIR").map_or_else(|| root().join("target"), PathBuf::from)
 }
 
 /// Tells the contributor something.
