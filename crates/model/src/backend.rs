@@ -4,6 +4,7 @@ use crate::ObjectName;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use std::fmt;
 use std::net::SocketAddr;
+use std::str::FromStr;
 use std::sync::Arc;
 
 /// A port of a Service. Written as `namespace/name:port`.
@@ -33,12 +34,19 @@ impl Serialize for BackendKey {
     }
 }
 
+impl FromStr for BackendKey {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        const EXPECTED: &str = "expected namespace/name:port";
+        let (service, port) = text.rsplit_once(':').ok_or(EXPECTED)?;
+        Ok(Self { service: service.parse().map_err(|_| EXPECTED)?, port: port.parse().map_err(|_| EXPECTED)? })
+    }
+}
+
 impl<'de> Deserialize<'de> for BackendKey {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let text = String::deserialize(deserializer)?;
-        let expected = || serde::de::Error::custom("expected namespace/name:port");
-        let (service, port) = text.rsplit_once(':').ok_or_else(expected)?;
-        Ok(Self { service: service.parse().map_err(|_| expected())?, port: port.parse().map_err(|_| expected())? })
+        String::deserialize(deserializer)?.parse().map_err(serde::de::Error::custom)
     }
 }
 

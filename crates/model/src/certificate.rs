@@ -37,7 +37,7 @@ pub struct PrivateKey {
 }
 
 /// The encoding of a private key.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum PrivateKeyFormat {
     /// `BEGIN RSA PRIVATE KEY`
     Pkcs1,

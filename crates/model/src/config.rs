@@ -4,7 +4,7 @@ use crate::{
     Backend, BackendKey, Certificate, CertificateKey, Endpoints, Listener, ListenerKey, ObjectName, Route, RouteKey,
     Upstreams,
 };
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -28,7 +28,7 @@ pub struct Config {
 }
 
 /// What concerns a Gateway as a whole.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Gateway {
     /// Its name.

@@ -3,6 +3,7 @@
 use crate::{CertificateKey, Hostname, ObjectName};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use std::fmt;
+use std::str::FromStr;
 use std::sync::Arc;
 
 /// Which listener: its name, and the ListenerSet that it stands in, or none for the Gateway's own.
@@ -44,15 +45,23 @@ impl Serialize for ListenerKey {
     }
 }
 
-impl<'de> Deserialize<'de> for ListenerKey {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let text = String::deserialize(deserializer)?;
+impl FromStr for ListenerKey {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
         Ok(match text.rsplit_once('/') {
             Some((set, name)) => {
-                Self { listener_set: Some(set.parse().map_err(serde::de::Error::custom)?), name: name.into() }
+                let set = set.parse().map_err(|_| "expected name or namespace/listenerset/name")?;
+                Self { listener_set: Some(set), name: name.into() }
             }
             None => Self { listener_set: None, name: text.into() },
         })
+    }
+}
+
+impl<'de> Deserialize<'de> for ListenerKey {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        String::deserialize(deserializer)?.parse().map_err(serde::de::Error::custom)
     }
 }
 

@@ -3,6 +3,7 @@
 use crate::{BackendKey, Filter, Hostname, ListenerKey, ObjectName, Redirect};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use std::fmt;
+use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -49,15 +50,22 @@ impl Serialize for RouteKey {
     }
 }
 
+impl FromStr for RouteKey {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        const EXPECTED: &str = "expected HTTPRoute/namespace/name";
+        let (kind, name) = text.split_once('/').ok_or(EXPECTED)?;
+        if kind != RouteKind::HttpRoute.as_str() {
+            return Err(EXPECTED);
+        }
+        Ok(Self { kind: RouteKind::HttpRoute, name: name.parse().map_err(|_| EXPECTED)? })
+    }
+}
+
 impl<'de> Deserialize<'de> for RouteKey {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let text = String::deserialize(deserializer)?;
-        let expected = || serde::de::Error::custom("expected HTTPRoute/namespace/name");
-        let (kind, name) = text.split_once('/').ok_or_else(expected)?;
-        if kind != RouteKind::HttpRoute.as_str() {
-            return Err(expected());
-        }
-        Ok(Self { kind: RouteKind::HttpRoute, name: name.parse().map_err(|_| expected())? })
+        String::deserialize(deserializer)?.parse().map_err(serde::de::Error::custom)
     }
 }
 
