@@ -1,0 +1,353 @@
+//! The identity endpoint: `POST /v1/identity` over TLS, for data planes that have no certificate yet.
+//!
+//! In flow connections of anybody who reaches the port. Out flow certificates, or a class of error (`{"error":"owner"}`) that
+//! says no more than the caller could know. The bounds: connections in all, new ones per address and time, one request per connection,
+//! the size of head and body, the time for all of it, questions to the API server at a time.
+
+use std::collections::HashMap;
+use std::convert::Infallible;
+use std::net::{IpAddr, SocketAddr};
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use http::header::{self, HeaderValue};
+use http::{Method, Request, Response, StatusCode};
+use http_body_util::{BodyExt, Full, Limited};
+use hyper::body::Incoming;
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use portcullis_model::ObjectName;
+use portcullis_runtime::drain::{DrainWatch, Kind};
+use portcullis_runtime::metrics::{Counter, Family, Label, MetricError, Registry};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Semaphore;
+use tokio_rustls::TlsAcceptor;
+use zeroize::Zeroizing;
+
+use super::authority::Authority;
+use super::issue::{IdentityRequest, Issuer, Known, Refusal};
+
+/// The only path.
+pub const PATH: &str = "/v1/identity";
+
+/// Open connections.
+const CONNECTIONS: usize = 512;
+/// Requests that ask the API server at a time.
+const QUESTIONS: usize = 16;
+const BODY_LIMIT: usize = 16 * 1024;
+const HEAD_LIMIT: usize = 16 * 1024;
+const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(5);
+const HEAD_TIMEOUT: Duration = Duration::from_secs(5);
+/// For the answer, the turn among the questions included.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(15);
+/// For the whole connection.
+const CONNECTION_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// New connections that one address may make at once: many pods may stand behind one address of a node.
+const BURST: f64 = 64.0;
+/// And per second after that.
+const PER_SECOND: f64 = 16.0;
+/// Addresses that are remembered.
+const ADDRESSES: usize = 4096;
+
+/// The endpoint, bound to its port.
+pub(crate) struct Endpoint {
+    listener: TcpListener,
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    issuer: Issuer,
+    connections: Arc<Semaphore>,
+    questions: Semaphore,
+    outcomes: Family<Counter, 1>,
+}
+
+/// What came of a connection besides refusals.
+enum Outcome {
+    Issued,
+    Refused(Refusal),
+    /// 503: the API server or the authority is away, or too many ask.
+    Unavailable,
+    /// 401: no bearer token.
+    NoToken,
+    /// 404, 405, 413: not a request of a data plane.
+    NotARequest(StatusCode),
+    /// Closed without an answer: a limit of connections.
+    Limited,
+    /// Closed without an answer: no TLS.
+    Handshake,
+}
+
+impl Outcome {
+    fn label(&self) -> &'static str {
+        match self {
+            Self::Issued => "issued",
+            Self::Refused(refusal) => refusal.label(),
+            Self::Unavailable => "unavailable",
+            Self::NoToken => "no_token",
+            Self::NotARequest(_) => "not_a_request",
+            Self::Limited => "limited",
+            Self::Handshake => "handshake",
+        }
+    }
+
+    fn status(&self) -> StatusCode {
+        match self {
+            Self::Issued => StatusCode::OK,
+            Self::Refused(refusal) => refusal.status(),
+            Self::Unavailable | Self::Limited | Self::Handshake => StatusCode::SERVICE_UNAVAILABLE,
+            Self::NoToken => StatusCode::UNAUTHORIZED,
+            Self::NotARequest(status) => *status,
+        }
+    }
+}
+
+impl Endpoint {
+    /// Binds the port. `known` says what this controller knows about a Gateway at the moment.
+    pub(crate) async fn bind(
+        address: SocketAddr,
+        client: kube::Client,
+        authority: Arc<Authority>,
+        known: impl Fn(&ObjectName) -> Known + Send + Sync + 'static,
+        registry: &Registry,
+    ) -> Result<Self, BindError> {
+        let outcomes = registry.counters(
+            "portcullis_identity_requests_total",
+            "Requests of data planes for a certificate, by outcome: issued, unavailable, or why not.",
+            [Label::closed("outcome")],
+            24,
+        )?;
+        let shared = Shared {
+            issuer: Issuer { client, authority, known: Box::new(known) },
+            connections: Arc::new(Semaphore::new(CONNECTIONS)),
+            questions: Semaphore::new(QUESTIONS),
+            outcomes,
+        };
+        let listener = TcpListener::bind(address).await.map_err(|error| BindError::Bind { address, error })?;
+        Ok(Self { listener, shared: Arc::new(shared) })
+    }
+
+    /// The address that was bound.
+    pub(crate) fn local_addr(&self) -> std::io::Result<SocketAddr> {
+        self.listener.local_addr()
+    }
+
+    /// Serves until the drain begins; what is open has its own short time.
+    pub(crate) async fn serve(self, drain: DrainWatch) {
+        let mut rate = Rate::default();
+        loop {
+            let accepted = tokio::select! {
+                biased;
+                () = drain.draining() => return,
+                accepted = self.listener.accept() => accepted,
+            };
+            let (stream, peer) = match accepted {
+                Ok(accepted) => accepted,
+                Err(error) => {
+                    tracing::debug!(%error, "accept failed");
+                    // Out of descriptors or memory: they come back with time only.
+                    tokio::time::sleep(Duration::from_millis(50)).await;
+                    continue;
+                }
+            };
+            let seat = self.shared.connections.clone().try_acquire_owned();
+            match seat.ok().filter(|_| rate.allows(peer.ip(), Instant::now())) {
+                Some(seat) => {
+                    let (shared, guard, drain) = (self.shared.clone(), drain.guard(Kind::Connection), drain.clone());
+                    tokio::spawn(async move {
+                        let served = tokio::time::timeout(CONNECTION_TIMEOUT, connection(stream, shared));
+                        tokio::select! {
+                            _ = served => {}
+                            () = drain.forced() => {}
+                        }
+                        drop((seat, guard));
+                    });
+                }
+                None => self.shared.count(&Outcome::Limited),
+            }
+        }
+    }
+}
+
+/// Why a port could not be bound.
+#[derive(Debug, thiserror::Error)]
+pub enum BindError {
+    /// The address is taken or not of this machine.
+    #[error("cannot listen on {address}: {error}; choose another address")]
+    Bind {
+        /// The address.
+        address: SocketAddr,
+        /// What the operating system says.
+        error: std::io::Error,
+    },
+    /// A metric was registered twice.
+    #[error(transparent)]
+    Metric(#[from] MetricError),
+}
+
+async fn connection(stream: TcpStream, shared: Arc<Shared>) {
+    let _ = stream.set_nodelay(true);
+    // Without an authority there is no certificate to show; the data plane comes again.
+    let Some(current) = shared.issuer.authority.current() else { return shared.count(&Outcome::Unavailable) };
+    let handshake = TlsAcceptor::from(current.identity.clone()).accept(stream);
+    let Ok(Ok(stream)) = tokio::time::timeout(HANDSHAKE_TIMEOUT, handshake).await else {
+        return shared.count(&Outcome::Handshake);
+    };
+    let service = service_fn(|request: Request<Incoming>| {
+        let shared = shared.clone();
+        async move { Ok::<_, Infallible>(shared.answer(request).await) }
+    });
+    let mut builder = http1::Builder::new();
+    builder
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEAD_TIMEOUT)
+        .keep_alive(false)
+        .max_headers(32)
+        .max_buf_size(HEAD_LIMIT);
+    // A connection that broke has nobody to be told.
+    let _ = pin!(builder.serve_connection(TokioIo::new(stream), service)).await;
+}
+
+impl Shared {
+    fn count(&self, outcome: &Outcome) {
+        self.outcomes.with([outcome.label()]).add_shared(1);
+    }
+
+    async fn answer(&self, request: Request<Incoming>) -> Response<Full<Bytes>> {
+        let answered = tokio::time::timeout(ANSWER_TIMEOUT, self.outcome(request)).await;
+        let (outcome, body) = answered.unwrap_or_else(|_| {
+            tracing::warn!("a data plane waits for its certificate: the API server does not answer in time");
+            (Outcome::Unavailable, None)
+        });
+        self.count(&outcome);
+        respond(&outcome, body)
+    }
+
+    async fn outcome(&self, request: Request<Incoming>) -> (Outcome, Option<Vec<u8>>) {
+        if request.uri().path() != PATH {
+            return (Outcome::NotARequest(StatusCode::NOT_FOUND), None);
+        }
+        if request.method() != Method::POST {
+            return (Outcome::NotARequest(StatusCode::METHOD_NOT_ALLOWED), None);
+        }
+        let Some(token) = bearer(request.headers()) else { return (Outcome::NoToken, None) };
+        let Ok(body) = Limited::new(request.into_body(), BODY_LIMIT).collect().await else {
+            return (Outcome::NotARequest(StatusCode::PAYLOAD_TOO_LARGE), None);
+        };
+        let Ok(request) = serde_json::from_slice::<IdentityRequest>(&body.to_bytes()) else {
+            return (Outcome::Refused(Refusal::Malformed), None);
+        };
+        let Ok(_turn) = self.questions.acquire().await else { return (Outcome::Unavailable, None) };
+        match self.issuer.issue(&token, &request).await {
+            Ok(Ok(response)) => {
+                tracing::info!(gateway = %request.gateway, pod = %request.pod, "a data plane got its certificate");
+                (Outcome::Issued, serde_json::to_vec(&response).ok())
+            }
+            Ok(Err(refusal)) => {
+                let (gateway, pod) = (request.gateway.to_string(), &request.pod);
+                let gateway = portcullis_runtime::escape::line(&gateway);
+                let pod = portcullis_runtime::escape::line(pod);
+                tracing::warn!(%gateway, %pod, reason = refusal.label(), "no certificate for who claims to be a data plane");
+                (Outcome::Refused(refusal), None)
+            }
+            Err(error) => {
+                tracing::warn!(%error, "a data plane waits for its certificate");
+                (Outcome::Unavailable, None)
+            }
+        }
+    }
+}
+
+fn bearer(headers: &http::HeaderMap) -> Option<Zeroizing<String>> {
+    let mut values = headers.get_all(header::AUTHORIZATION).iter();
+    let (Some(value), None) = (values.next(), values.next()) else { return None };
+    let (scheme, token) = value.to_str().ok()?.split_once(' ')?;
+    scheme.eq_ignore_ascii_case("bearer").then(|| Zeroizing::new(token.trim().to_owned()))
+}
+
+fn respond(outcome: &Outcome, body: Option<Vec<u8>>) -> Response<Full<Bytes>> {
+    let body = body.unwrap_or_else(|| format!("{{\"error\":\"{}\"}}\n", outcome.label()).into_bytes());
+    let mut response = Response::new(Full::new(Bytes::from(body)));
+    *response.status_mut() = outcome.status();
+    let headers = response.headers_mut();
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    match outcome {
+        Outcome::Unavailable => drop(headers.insert(header::RETRY_AFTER, HeaderValue::from_static("1"))),
+        Outcome::NoToken => drop(headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"))),
+        _ => {}
+    }
+    response
+}
+
+/// New connections by address.
+#[derive(Default)]
+struct Rate {
+    /// What is left of the burst, and when that was reckoned.
+    left: HashMap<IpAddr, (f64, Instant)>,
+}
+
+impl Rate {
+    fn allows(&mut self, address: IpAddr, now: Instant) -> bool {
+        let refilled = |(left, at): (f64, Instant)| {
+            (left + now.saturating_duration_since(at).as_secs_f64() * PER_SECOND).min(BURST)
+        };
+        if self.left.len() >= ADDRESSES && !self.left.contains_key(&address) {
+            self.left.retain(|_, state| refilled(*state) < BURST);
+            if self.left.len() >= ADDRESSES {
+                return false;
+            }
+        }
+        let state = self.left.entry(address).or_insert((BURST, now));
+        let left = refilled(*state);
+        let allowed = left >= 1.0;
+        *state = (if allowed { left - 1.0 } else { left }, now);
+        allowed
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_address_has_its_own_rate_and_the_table_is_bounded() {
+        let mut rate = Rate::default();
+        let now = Instant::now();
+        let [one, other] = [[10, 0, 0, 1], [10, 0, 0, 2]].map(IpAddr::from);
+        let allowed = (0..1000).filter(|_| rate.allows(one, now)).count();
+        assert_eq!(allowed, BURST as usize);
+        assert!(rate.allows(other, now));
+        let allowed = (0..1000).filter(|_| rate.allows(one, now + Duration::from_secs(1))).count();
+        assert_eq!(allowed, PER_SECOND as usize);
+
+        for index in 0..2 * ADDRESSES as u32 {
+            rate.allows(IpAddr::from((index + 1_000_000).to_be_bytes()), now);
+        }
+        assert_eq!(rate.left.len(), ADDRESSES);
+        let later = now + Duration::from_secs(60);
+        assert!(rate.allows(IpAddr::from([9, 9, 9, 9]), later));
+        assert_eq!(rate.left.len(), 1);
+    }
+
+    #[test]
+    fn one_bearer_token_is_read() {
+        let headers = |values: &[&str]| {
+            let mut headers = http::HeaderMap::new();
+            for value in values {
+                headers.append(header::AUTHORIZATION, value.parse().unwrap());
+            }
+            bearer(&headers).map(|token| token.to_string())
+        };
+        assert_eq!(headers(&["Bearer abc"]).as_deref(), Some("abc"));
+        assert_eq!(headers(&["bearer abc"]).as_deref(), Some("abc"));
+        assert_eq!(headers(&[]), None);
+        assert_eq!(headers(&["Basic abc"]), None);
+        assert_eq!(headers(&["Bearer"]), None);
+        assert_eq!(headers(&["Bearer a", "Bearer b"]), None);
+    }
+}
