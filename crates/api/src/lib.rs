@@ -31,6 +31,8 @@ pub mod telemetry_policy;
 pub mod tls_route;
 pub mod udp_route;
 
+pub mod gateway_parameters;
+
 pub mod cluster_trust_bundle;
 pub mod config_map;
 pub mod endpoint_slice;
@@ -47,3 +49,5 @@ pub use text::Foreign;
 pub const GATEWAY_GROUP: &str = "gateway.networking.k8s.io";
 /// The API group of the experimental kinds whose names begin with X.
 pub const EXPERIMENTAL_GATEWAY_GROUP: &str = "gateway.networking.x-k8s.io";
+/// The API group of the kinds of our own.
+pub const GROUP: &str = "portcullis.dev";

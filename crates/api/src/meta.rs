@@ -340,8 +340,18 @@ fn is_label_text(text: &str) -> bool {
         && [bytes.first(), bytes.last()].into_iter().flatten().all(u8::is_ascii_alphanumeric)
 }
 
+/// Whether a text can be the key of a label or an annotation.
+pub(crate) fn is_label_key(key: &str) -> bool {
+    check_label_key(key).is_ok()
+}
+
+/// Whether two texts can be a label's key and value.
+pub(crate) fn is_label(key: &str, value: &str) -> bool {
+    is_label_key(key) && is_label_text(value)
+}
+
 /// RFC 1123, lower case.
-fn is_dns_subdomain(text: &str) -> bool {
+pub(crate) fn is_dns_subdomain(text: &str) -> bool {
     let label_is_valid = |label: &str| {
         !label.is_empty()
             && label.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-')

@@ -23,6 +23,7 @@ use crate::decode::{DecodeError, decode};
 use crate::endpoint_slice::EndpointSlice;
 use crate::gateway::Gateway;
 use crate::gateway_class::GatewayClass;
+use crate::gateway_parameters::GatewayParameters;
 use crate::grpc_route::GrpcRoute;
 use crate::http_route::HttpRoute;
 use crate::listener_set::ListenerSet;
@@ -232,6 +233,8 @@ kinds! {
         ("gateway.networking.k8s.io/v1", "ReferenceGrant"),
         ("gateway.networking.k8s.io/v1beta1", "ReferenceGrant")
     ];
+    /// Settings of data planes.
+    GatewayParameters, Namespaced, [("portcullis.dev/v1alpha1", "GatewayParameters")];
     /// A Service.
     Service, Namespaced, [("v1", "Service")];
     /// Endpoints of a Service.

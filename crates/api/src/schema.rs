@@ -2,8 +2,8 @@
 //!
 //! In: an object as JSON. Out: the object with its defaults, and a [`Validation`]: one [`Violation`] per
 //! mistake, in the words that kubectl prints. Structure, defaults and CEL rules come from the embedded CRDs
-//! (`crates/api/crds`), compiled per kind and version when first needed. Metadata and the core kinds, which
-//! have no CRD, are checked by hand, in modules of their own.
+//! (`crates/api/crds`: the Gateway API's, and those of our own kinds), compiled per kind and version when first
+//! needed. Metadata and the core kinds, which have no CRD, are checked by hand, in modules of their own.
 //!
 //! Two differences from an API server: `status` is neither checked nor given defaults, as a write to an object
 //! with a status subresource ignores it; and control characters are refused in every text of a `spec`.
@@ -24,6 +24,7 @@ use serde_json::Value;
 pub use path::{FieldPath, Segment};
 pub use violation::{Validation, Violation, ViolationKind};
 
+use crate::GROUP;
 use crate::object::Scope;
 use node::{Node, SchemaError};
 use path::Trail;
@@ -38,7 +39,7 @@ pub enum Channel {
     Experimental,
 }
 
-/// The schemas of a release of the Gateway API. Cheap to clone; shared between threads.
+/// The schemas of a release of the Gateway API, and of our own kinds. Cheap to clone; shared between threads.
 #[derive(Clone, Debug)]
 pub struct Schemas(Arc<Vec<Crd>>);
 
@@ -59,7 +60,13 @@ impl Schemas {
             let crds = EMBEDDED.iter().filter_map(|crd| {
                 Some(Crd { group: crd.group, kind: crd.kind, text: pick(crd)?, definition: OnceLock::new() })
             });
-            Self(Arc::new(crds.collect()))
+            let ours = OWN_CRDS.iter().map(|crd| Crd {
+                group: GROUP,
+                kind: crd.kind,
+                text: crd.text,
+                definition: OnceLock::new(),
+            });
+            Self(Arc::new(crds.chain(ours).collect()))
         };
         place.get_or_init(read).clone()
     }
@@ -93,7 +100,7 @@ impl Schemas {
             crd.validate(version, object, old, &mut validation);
         } else if self.0.iter().any(|crd| crd.group == group) {
             let served: Vec<&str> = self.0.iter().filter(|crd| crd.group == group).map(|crd| crd.kind).collect();
-            let message = format!("no kind {kind:?} in group {group:?} of Gateway API {VERSION}");
+            let message = format!("no kind {kind:?} in group {group:?}{}", release_of(group));
             let violation = Violation::new(FieldPath::root().field("kind"), ViolationKind::NotServed, message);
             validation.push(violation.with_remedy(format!("the kinds of this group are {}", served.join(", "))));
         } else if core::scope(&api_version, &kind).is_some() {
@@ -135,6 +142,11 @@ fn read_type(object: &Value, validation: &mut Validation) -> Option<(String, Str
     };
     let (api_version, kind) = (read("apiVersion"), read("kind"));
     Some((api_version?, kind?))
+}
+
+/// What a kind's absence is blamed on: ` of Gateway API v1.7.0`, or nothing for our own kinds.
+fn release_of(group: &str) -> String {
+    if group == GROUP { String::new() } else { format!(" of Gateway API {VERSION}") }
 }
 
 /// Group and version; the core group is empty.
@@ -190,7 +202,8 @@ impl Crd {
                 .map(|known| format!("{}/{}", self.group, known.name))
                 .collect();
             let why = if known.is_some() { "is no longer served" } else { "does not exist" };
-            let message = format!("version {version:?} of {} {why} in Gateway API {VERSION}", self.kind);
+            let release = release_of(self.group).replacen(" of ", " in ", 1);
+            let message = format!("version {version:?} of {} {why}{release}", self.kind);
             let violation = Violation::new(path(), ViolationKind::NotServed, message);
             return validation.push(violation.with_remedy(format!("write the object for {}", served.join(" or "))));
         };
@@ -214,8 +227,17 @@ fn refuse(error: &SchemaError, validation: &mut Validation) {
     validation.push(Violation::new(FieldPath::root(), ViolationKind::Invalid, message));
 }
 
+/// The Gateway API's CRDs are embedded as JSON, ours as the YAML that is installed.
+fn read_text(text: &str) -> Option<Value> {
+    if text.starts_with('{') {
+        return serde_json::from_str(text).ok();
+    }
+    let manifest = crate::manifest::parse("crd", text, &crate::manifest::Limits::default());
+    manifest.documents.first().map(|document| document.value().clone())
+}
+
 fn read_definition(text: &str) -> Option<Definition> {
-    let mut crd: Value = serde_json::from_str(text).ok()?;
+    let mut crd = read_text(text)?;
     let spec = crd.get_mut("spec")?;
     let scope = match spec.get("scope")?.as_str()? {
         "Cluster" => Scope::Cluster,
@@ -250,6 +272,24 @@ fn compile_root(schema: &Value, kind: &str) -> Result<Node, SchemaError> {
 
 /// The release that the embedded CRDs are of.
 pub const VERSION: &str = "v1.7.0";
+
+/// The CRD of a kind of our own.
+#[derive(Clone, Copy, Debug)]
+pub struct OwnCrd {
+    /// The kind.
+    pub kind: &'static str,
+    /// The name of its file.
+    pub file: &'static str,
+    /// YAML, as it is installed.
+    pub text: &'static str,
+}
+
+/// The CRDs of our own kinds (`crates/api/crds/portcullis`), the one source of what charts and manifests install.
+pub const OWN_CRDS: &[OwnCrd] = &[OwnCrd {
+    kind: "GatewayParameters",
+    file: "portcullis.dev_gatewayparameters.yaml",
+    text: include_str!("../crds/portcullis/portcullis.dev_gatewayparameters.yaml"),
+}];
 
 struct Embedded {
     group: &'static str,
@@ -306,9 +346,11 @@ pub(crate) mod tests {
                 .unwrap()
                 .map(|entry| std::fs::read_to_string(entry.unwrap().path()).unwrap())
                 .collect();
-            let embedded: BTreeSet<String> = Schemas::of(channel).0.iter().map(|crd| crd.text.to_owned()).collect();
+            let schemas = Schemas::of(channel);
+            let upstream = || schemas.0.iter().filter(|crd| crd.group != GROUP);
+            let embedded: BTreeSet<String> = upstream().map(|crd| crd.text.to_owned()).collect();
             assert_eq!(files, embedded);
-            for crd in Schemas::of(channel).0.iter() {
+            for crd in upstream() {
                 let text: Value = serde_json::from_str(crd.text).unwrap();
                 assert_eq!(text["spec"]["group"], crd.group);
                 assert_eq!(text["spec"]["names"]["kind"], crd.kind);
@@ -316,6 +358,24 @@ pub(crate) mod tests {
             }
         }
         assert_eq!(include_str!("../crds/VERSION").trim(), VERSION);
+    }
+
+    #[test]
+    fn every_crd_of_our_own_is_embedded_under_its_own_group_and_kind() {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("crds/portcullis");
+        let files: BTreeSet<String> =
+            folder.read_dir().unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+        assert_eq!(files, OWN_CRDS.iter().map(|crd| crd.file.to_owned()).collect());
+        for crd in OWN_CRDS {
+            let manifest = crate::manifest::parse(crd.file, crd.text, &crate::manifest::Limits::default());
+            assert!(manifest.diagnostics.is_empty(), "{:?}", manifest.diagnostics);
+            let value = read_text(crd.text).unwrap();
+            assert_eq!((&value["spec"]["group"], &value["spec"]["names"]["kind"]), (&GROUP.into(), &crd.kind.into()));
+            assert_eq!(value["spec"]["names"]["categories"][0], "portcullis");
+            assert!(value["spec"]["names"]["shortNames"][0].is_string());
+            let name = format!("{}.{GROUP}", value["spec"]["names"]["plural"].as_str().unwrap());
+            assert_eq!(value["metadata"]["name"], name);
+        }
     }
 
     /// Visits the compiled schema of every version of every kind, in both channels.

@@ -206,6 +206,8 @@ impl Node {
             }
             // Read with the list type; of no effect on validation.
             "x-kubernetes-list-map-keys" | "x-kubernetes-map-type" | "description" => {}
+            // The types stand in `anyOf` beside it.
+            "x-kubernetes-int-or-string" if schema.contains_key("anyOf") => {}
             unknown => return Err(SchemaError::Keyword(path.to_owned(), unknown.to_owned())),
         }
         Ok(())
