@@ -24,6 +24,13 @@ pub(crate) struct Options {
     profile: String,
 }
 
+impl Options {
+    /// The quick build, into that file.
+    pub(crate) fn to(output: &Path) -> Self {
+        Self { output: Some(output.to_owned()), profile: "image".to_owned() }
+    }
+}
+
 /// Builds the program and writes the archive.
 pub(crate) fn run(options: &Options) -> Outcome {
     require_toolchain()?;

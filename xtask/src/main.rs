@@ -3,6 +3,7 @@
 //! Each part is a command that can also be typed by hand; it is printed before it runs.
 
 mod bench;
+mod conformance;
 mod image;
 mod step;
 
@@ -39,6 +40,8 @@ enum Task {
     },
     /// Build the container image as an OCI archive, without Docker (for x86-64; needs musl-gcc).
     Image(image::Options),
+    /// Everything on a real Kubernetes: the official conformance suite, and faults.
+    Conformance(conformance::Options),
     /// Measure Portcullis beside its peers.
     Bench {
         /// Which bench.
@@ -55,6 +58,7 @@ fn main() -> ExitCode {
         Task::Manual => manual(),
         Task::Fuzz { target, seconds } => fuzz(target.as_deref(), seconds),
         Task::Image(options) => image::run(&options),
+        Task::Conformance(options) => conformance::run(&options),
         Task::Bench { name } => bench::run(name),
     };
     match done {

@@ -57,6 +57,14 @@ impl Step {
         String::from_utf8(output.stdout).map_err(|_| format!("{line}: its output is not UTF-8"))
     }
 
+    /// Prints the command, runs it, and gives the code with which it ended.
+    pub(crate) fn status(mut self) -> Result<i32, String> {
+        let line = self.line;
+        say(&line);
+        let status = self.command.status().map_err(|error| format!("{line}: {error}"))?;
+        status.code().ok_or_else(|| format!("{line}: {status}"))
+    }
+
     /// Prints the command and runs it.
     pub(crate) fn run(mut self) -> Outcome {
         let line = self.line;

@@ -1,0 +1,118 @@
+//! `cargo xtask conformance`: the whole on a real Kubernetes. What flows in: the workspace. What flows out: the official suite's report in
+//! `conformance/reports`, and success only if nothing failed.
+//!
+//! Starts the test cluster of `conformance/`, loads the image that `cargo xtask image` makes, installs `deploy/install.yaml` as a user
+//! would, runs the tests that need an API server, the official suite and the faults, and takes everything down again.
+
+use crate::image;
+use crate::step::{Outcome, Step, in_ci, root, say, target};
+use clap::Args;
+use std::path::Path;
+
+/// The cluster's command.
+const CLUSTER: &str = "conformance/run";
+/// What the cluster's command answers on a machine that cannot carry a cluster.
+const IMPOSSIBLE: i32 = 3;
+
+/// What can be chosen.
+#[derive(Debug, Default, Args)]
+pub(crate) struct Options {
+    /// Leave the cluster up, with Portcullis installed.
+    #[arg(long)]
+    keep: bool,
+    /// Only bring it up and install; run nothing.
+    #[arg(long)]
+    only_install: bool,
+    /// Leave the faults out.
+    #[arg(long)]
+    no_faults: bool,
+    /// The release of the Gateway API: its CRDs and its suite.
+    #[arg(long, value_name = "VERSION", default_value = "v1.7.0")]
+    release: String,
+    /// The channel of the CRDs.
+    #[arg(long, value_name = "CHANNEL", default_value = "experimental")]
+    channel: String,
+}
+
+/// Runs it.
+pub(crate) fn run(options: &Options) -> Outcome {
+    possible()?;
+    cluster(&["build"]).run()?;
+    let archive = target().join("image/conformance.tar");
+    image::run(&image::Options::to(&archive))?;
+    cluster(&["down"]).run()?;
+    let done = on_cluster(options, &archive);
+    if options.keep {
+        say("the cluster is left up; conformance/run down removes it");
+        return done;
+    }
+    let down = cluster(&["down"]).run();
+    done.and(down)
+}
+
+fn on_cluster(options: &Options, archive: &Path) -> Outcome {
+    cluster(&["up", "--crds", &options.channel, "--crds-version", &options.release]).run()?;
+    cluster(&["load-image", &archive.display().to_string()]).run()?;
+    install()?;
+    if options.only_install {
+        return Ok(());
+    }
+    integration()?;
+    suite(options)?;
+    if options.no_faults {
+        return Ok(());
+    }
+    faults()
+}
+
+fn install() -> Outcome {
+    let manifest = root().join("deploy/install.yaml").display().to_string();
+    cluster(&["kubectl", "apply", "--server-side", "-f", &manifest]).run()?;
+    let deployment = "deployment/portcullis-controller";
+    cluster(&["kubectl", "-n", "portcullis-system", "rollout", "status", "--timeout=120s", deployment]).run()?;
+    cluster(&["kubectl", "wait", "--for=condition=Accepted", "--timeout=60s", "gatewayclass/portcullis"]).run()
+}
+
+/// The tests of the workspace that need a real API server.
+fn integration() -> Outcome {
+    let script = "PORTCULLIS_TEST_KUBECONFIG=$KUBECONFIG exec cargo test --locked --quiet --package portcullis-cluster \
+                  --package portcullis-controller --test 'api_server*'";
+    cluster(&["exec", "bash", "-c", script]).run()
+}
+
+fn suite(options: &Options) -> Outcome {
+    cluster(&[
+        "suite",
+        "--version",
+        &options.release,
+        "--profile",
+        "GATEWAY-HTTP",
+        "--gateway-class",
+        "portcullis",
+        "--mode",
+        &options.channel,
+    ])
+    .run()
+}
+
+fn faults() -> Outcome {
+    let command = root().join(CLUSTER).display().to_string();
+    let script = "cd conformance/faults && exec go test -count=1 -timeout 30m ./...";
+    cluster(&["exec", "bash", "-c", script]).environment("PORTCULLIS_CLUSTER", &command).run()
+}
+
+fn cluster(arguments: &[&str]) -> Step {
+    Step::new(&root().join(CLUSTER).display().to_string(), arguments)
+}
+
+/// Whether this machine can carry the cluster.
+fn possible() -> Result<(), String> {
+    if in_ci() {
+        cluster(&["packages"]).run()?;
+    }
+    match cluster(&["doctor"]).status()? {
+        0 => Ok(()),
+        IMPOSSIBLE => Err("this machine cannot carry a cluster; conformance/run doctor says why".to_owned()),
+        code => Err(format!("conformance/run doctor ended with {code}")),
+    }
+}
