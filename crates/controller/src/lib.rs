@@ -20,9 +20,13 @@ pub mod identity;
 pub mod infrastructure;
 pub mod serve;
 
+mod clock;
 mod gateway_status;
 mod leader;
 mod reconcile;
+mod request;
 mod status;
+#[cfg(test)]
+mod testing;
 
 pub use options::Options;
