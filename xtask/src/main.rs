@@ -4,6 +4,7 @@
 
 mod bench;
 mod conformance;
+mod deploy;
 mod image;
 mod step;
 
@@ -42,6 +43,12 @@ enum Task {
     Image(image::Options),
     /// Everything on a real Kubernetes: the official conformance suite, and faults.
     Conformance(conformance::Options),
+    /// Write deploy/install.yaml and what else is made from the charts and for them (needs helm 4).
+    Deploy {
+        /// Only check that it is up to date, and that the charts render.
+        #[arg(long)]
+        check: bool,
+    },
     /// Measure Portcullis beside its peers.
     Bench {
         /// Which bench.
@@ -59,6 +66,8 @@ fn main() -> ExitCode {
         Task::Fuzz { target, seconds } => fuzz(target.as_deref(), seconds),
         Task::Image(options) => image::run(&options),
         Task::Conformance(options) => conformance::run(&options),
+        Task::Deploy { check: true } => deploy::check(),
+        Task::Deploy { check: false } => deploy::write(),
         Task::Bench { name } => bench::run(name),
     };
     match done {
@@ -85,6 +94,7 @@ fn test() -> Outcome {
     }
     Step::cargo(&["test", "--workspace", "--locked", "--quiet"]).run()?;
     manual()?;
+    deploy::check()?;
     deny()?;
     docs()
 }

@@ -1,0 +1,114 @@
+{{/*
+What the controller may do, by where it holds. A test holds these lists against what its parts say that they need
+(RIGHTS in crates/cluster and crates/controller): not one verb more or less.
+*/}}
+
+{{/* Resources without a namespace: a ClusterRole in every mode. */}}
+{{- define "portcullis.rights.cluster" -}}
+- apiGroups: [apiextensions.k8s.io]
+  resources: [customresourcedefinitions]
+  verbs: [list, watch]
+- apiGroups: [gateway.networking.k8s.io]
+  resources: [gatewayclasses]
+  verbs: [list, watch]
+- apiGroups: [gateway.networking.k8s.io]
+  resources: [gatewayclasses/status]
+  verbs: [get, update]
+- apiGroups: [""]
+  resources: [namespaces, nodes]
+  verbs: [list, watch]
+- apiGroups: [authentication.k8s.io]
+  resources: [tokenreviews]
+  verbs: [create]
+{{- end }}
+
+{{/* Where Gateways and routes are. */}}
+{{- define "portcullis.rights.namespaces" -}}
+- apiGroups: [gateway.networking.k8s.io]
+  resources:
+    - gateways
+    - listenersets
+    - httproutes
+    - grpcroutes
+    - tlsroutes
+    - tcproutes
+    - udproutes
+    - referencegrants
+    - backendtlspolicies
+  verbs: [list, watch]
+- apiGroups: [gateway.networking.k8s.io]
+  resources:
+    - gateways/status
+    - listenersets/status
+    - httproutes/status
+    - grpcroutes/status
+    - tlsroutes/status
+    - tcproutes/status
+    - udproutes/status
+    - backendtlspolicies/status
+  verbs: [get, update]
+- apiGroups: [gateway.networking.x-k8s.io]
+  resources: [xlistenersets, xbackends, xbackendtrafficpolicies, xtelemetrypolicies]
+  verbs: [list, watch]
+- apiGroups: [gateway.networking.x-k8s.io]
+  resources: [xlistenersets/status, xbackends/status, xbackendtrafficpolicies/status, xtelemetrypolicies/status]
+  verbs: [get, update]
+- apiGroups: [portcullis.dev]
+  resources: [gatewayparameters]
+  verbs: [list, watch]
+- apiGroups: [portcullis.dev]
+  resources: [gatewayparameters/status]
+  verbs: [get, update]
+- apiGroups: [discovery.k8s.io]
+  resources: [endpointslices]
+  verbs: [list, watch]
+# What a data plane consists of. The admission policy confines what may be written.
+- apiGroups: [""]
+  resources: [services, serviceaccounts, configmaps]
+  verbs: [get, list, watch, create, patch, delete]
+- apiGroups: [apps]
+  resources: [deployments]
+  verbs: [get, list, watch, create, patch, delete]
+- apiGroups: [policy]
+  resources: [poddisruptionbudgets]
+  verbs: [get, list, create, patch, delete]
+- apiGroups: [autoscaling]
+  resources: [horizontalpodautoscalers]
+  verbs: [get, list, create, patch, delete]
+- apiGroups: [networking.k8s.io]
+  resources: [networkpolicies]
+  verbs: [get, list, create, patch, delete]
+# Whose certificate a data plane asks for, and how its pods are.
+- apiGroups: [""]
+  resources: [pods]
+  verbs: [get, list, watch]
+- apiGroups: [apps]
+  resources: [replicasets]
+  verbs: [get]
+{{- end }}
+
+{{/* Where Secrets may be read. */}}
+{{- define "portcullis.rights.secrets" -}}
+- apiGroups: [""]
+  resources: [secrets]
+  verbs: [get, list, watch]
+{{- end }}
+
+{{/* In the controller's own namespace. */}}
+{{- define "portcullis.rights.own" -}}
+- apiGroups: [coordination.k8s.io]
+  resources: [leases]
+  resourceNames: [portcullis-controller]
+  verbs: [get, update]
+# Kubernetes cannot confine create to a name.
+- apiGroups: [coordination.k8s.io]
+  resources: [leases]
+  verbs: [create]
+- apiGroups: [""]
+  resources: [secrets]
+  resourceNames: [portcullis-ca]
+  verbs: [get, update]
+- apiGroups: [""]
+  resources: [secrets]
+  verbs: [create]
+{{- end }}

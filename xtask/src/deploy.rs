@@ -1,0 +1,242 @@
+//! `cargo xtask deploy`: what is derived from the charts and from other parts of the tree, and checked in; and the checks of
+//! the charts themselves.
+//!
+//! | derived | from |
+//! |---|---|
+//! | `charts/portcullis-crds/gateway-api/{standard,experimental}.yaml` | `crates/api/crds`, a line for each definition |
+//! | `charts/portcullis-crds/portcullis/*.yaml` | `crates/api/crds/portcullis` |
+//! | `charts/portcullis/dashboards/*.json` | `dashboards`, for a chart cannot reach out of its folder |
+//! | `deploy/install.yaml` | `deploy/namespace.yaml` and both charts with their default values, by helm |
+
+use crate::step::{Outcome, Step, installed, root, say};
+use serde_json::Value;
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// The namespace of the plain manifests.
+const NAMESPACE: &str = "portcullis-system";
+
+/// Writes everything that is derived.
+pub(crate) fn write() -> Outcome {
+    let helm = helm().ok_or(MISSING)?;
+    for (path, text) in copies()? {
+        write_file(&path, &text)?;
+    }
+    write_file(&manifests_file(), &manifests(&helm)?)
+}
+
+/// Checks that what is derived is up to date, and that the charts render as they should. What needs helm is left out
+/// without it, which is said, and is a failure in continuous integration.
+pub(crate) fn check() -> Outcome {
+    for (path, text) in copies()? {
+        compare(&path, &text)?;
+    }
+    versions_agree()?;
+    let Some(helm) = helm() else {
+        if crate::step::in_ci() {
+            return Err(MISSING.to_owned());
+        }
+        say(
+            "left out: the Helm charts and deploy/install.yaml (helm is missing; set HELM to it, or install Go for conformance/run)",
+        );
+        return Ok(());
+    };
+    compare(&manifests_file(), &manifests(&helm)?)?;
+    charts_render(&helm)
+}
+
+const MISSING: &str =
+    "helm 4 is missing; set HELM to it, put it on the PATH, or install Go, with which conformance/run builds it";
+
+fn manifests_file() -> PathBuf {
+    root().join("deploy/install.yaml")
+}
+
+/// How helm is started.
+struct Helm {
+    program: String,
+    first: Option<&'static str>,
+}
+
+fn helm() -> Option<Helm> {
+    if let Some(program) = std::env::var_os("HELM") {
+        return Some(Helm { program: program.into_string().ok()?, first: None });
+    }
+    if installed("helm") {
+        return Some(Helm { program: "helm".to_owned(), first: None });
+    }
+    let built = root().join("conformance/run");
+    let go = installed("go") || Path::new("/usr/local/go/bin/go").exists();
+    (built.exists() && go).then(|| Helm { program: built.display().to_string(), first: Some("helm") })
+}
+
+impl Helm {
+    fn step(&self, arguments: &[&str]) -> Step {
+        let all: Vec<&str> = self.first.iter().copied().chain(arguments.iter().copied()).collect();
+        Step::new(&self.program, &all)
+    }
+
+    fn template(&self, chart: &str, values: Option<&Path>) -> Result<String, String> {
+        let folder = format!("charts/{chart}");
+        let values = values.map(|path| path.display().to_string());
+        let mut arguments = vec!["template", chart, &folder, "--namespace", NAMESPACE];
+        if let Some(values) = &values {
+            arguments.extend(["--values", values]);
+        }
+        self.step(&arguments).quiet().output()
+    }
+}
+
+/// The plain manifests: for `kubectl apply --server-side`, and for `portcullis install`, which holds them.
+fn manifests(helm: &Helm) -> Result<String, String> {
+    let namespace = read(&root().join("deploy/namespace.yaml"))?;
+    let definitions = helm.template("portcullis-crds", None)?;
+    let controller = helm.template("portcullis", None)?;
+    Ok(format!("{HEADER}---\n{namespace}{}{}", trimmed(&definitions), trimmed(&controller)))
+}
+
+const HEADER: &str = "\
+# Made by `cargo xtask deploy` from deploy/namespace.yaml and the charts: change those.
+#
+#   kubectl apply --server-side -f deploy/install.yaml
+#
+# The Gateway API's own definitions come first: charts/portcullis-crds/gateway-api.
+";
+
+/// Without blank lines between documents and at the end.
+fn trimmed(text: &str) -> String {
+    let mut lines: Vec<&str> = Vec::new();
+    for line in text.lines().map(str::trim_end) {
+        if line == "---" {
+            while lines.last().is_some_and(|line| line.is_empty()) {
+                lines.pop();
+            }
+        }
+        lines.push(line);
+    }
+    while lines.last().is_some_and(|line| line.is_empty()) {
+        lines.pop();
+    }
+    lines.join("\n") + "\n"
+}
+
+/// Files whose content comes from elsewhere in the tree.
+fn copies() -> Result<BTreeMap<PathBuf, String>, String> {
+    let mut copies = BTreeMap::new();
+    let definitions = root().join("crates/api/crds");
+    let charts = root().join("charts");
+    for channel in ["standard", "experimental"] {
+        let mut bundle = format!(
+            "# The definitions of the Gateway API {}, channel {channel}, from crates/api/crds.\n",
+            read(&definitions.join("VERSION"))?.trim(),
+        );
+        for (_, text) in files(&definitions.join(channel), "json")? {
+            bundle.push_str("---\n");
+            bundle.push_str(text.trim_end());
+            bundle.push('\n');
+        }
+        copies.insert(charts.join("portcullis-crds/gateway-api").join(format!("{channel}.yaml")), bundle);
+    }
+    for (name, text) in files(&definitions.join("portcullis"), "yaml")? {
+        copies.insert(charts.join("portcullis-crds/portcullis").join(name), text);
+    }
+    for (name, text) in files(&root().join("dashboards"), "json")? {
+        serde_json::from_str::<Value>(&text).map_err(|error| format!("dashboards/{name}: {error}"))?;
+        copies.insert(charts.join("portcullis/dashboards").join(name), text);
+    }
+    Ok(copies)
+}
+
+/// The charts carry the version of the workspace.
+fn versions_agree() -> Outcome {
+    let manifest = read(&root().join("Cargo.toml"))?;
+    let version = manifest.lines().find_map(|line| line.strip_prefix("version = \"")?.strip_suffix('"'));
+    let version = version.ok_or("Cargo.toml has no version")?;
+    for chart in ["portcullis", "portcullis-crds"] {
+        let file = format!("charts/{chart}/Chart.yaml");
+        let text = read(&root().join(&file))?;
+        for line in [format!("version: {version}"), format!("appVersion: {version}")] {
+            if !text.lines().any(|other| other == line) {
+                return Err(format!("{file} must have the line `{line}`, as the workspace's version is"));
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Each file of values renders and passes lint; each refused one does not render.
+fn charts_render(helm: &Helm) -> Outcome {
+    for chart in ["portcullis", "portcullis-crds"] {
+        let folder = format!("charts/{chart}");
+        helm.step(&["lint", "--strict", "--quiet", &folder]).run()?;
+        for (path, _) in value_files(&folder)? {
+            let values = path.display().to_string();
+            helm.step(&["lint", "--strict", "--quiet", &folder, "--values", &values]).quiet().output()?;
+            helm.template(chart, Some(&path))?;
+        }
+        for (path, _) in value_files(&format!("{folder}/ci/refused"))? {
+            if helm.template(chart, Some(&path)).is_ok() {
+                return Err(format!("{}: these values must be refused, and are not", path.display()));
+            }
+        }
+    }
+    Ok(())
+}
+
+fn value_files(folder: &str) -> Result<Vec<(PathBuf, String)>, String> {
+    let folder = match folder.ends_with("refused") {
+        true => root().join(folder),
+        false => root().join(folder).join("ci"),
+    };
+    if !folder.is_dir() {
+        return Ok(Vec::new());
+    }
+    Ok(files(&folder, "yaml")?.into_iter().map(|(name, text)| (folder.join(name), text)).collect())
+}
+
+/// Names and contents of the files with an extension, by name.
+fn files(folder: &Path, extension: &str) -> Result<BTreeMap<String, String>, String> {
+    let failed = |error: std::io::Error| format!("{}: {error}", folder.display());
+    let mut files = BTreeMap::new();
+    for entry in fs::read_dir(folder).map_err(failed)? {
+        let path = entry.map_err(failed)?.path();
+        if path.extension().is_some_and(|other| other == extension) {
+            let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+            files.insert(name, read(&path)?);
+        }
+    }
+    Ok(files)
+}
+
+fn read(path: &Path) -> Result<String, String> {
+    fs::read_to_string(path).map_err(|error| format!("{}: {error}", path.display()))
+}
+
+fn write_file(path: &Path, text: &str) -> Outcome {
+    if fs::read_to_string(path).is_ok_and(|there| there == text) {
+        return Ok(());
+    }
+    let failed = |error: std::io::Error| format!("{}: {error}", path.display());
+    if let Some(folder) = path.parent() {
+        fs::create_dir_all(folder).map_err(failed)?;
+    }
+    fs::write(path, text).map_err(failed)?;
+    say(&format!("wrote {}", path.display()));
+    Ok(())
+}
+
+fn compare(path: &Path, text: &str) -> Outcome {
+    if fs::read_to_string(path).is_ok_and(|there| there == text) {
+        return Ok(());
+    }
+    Err(format!("{} is not what it is made from; run: cargo xtask deploy", path.display()))
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn blank_lines_between_documents_go() {
+        assert_eq!(super::trimmed("a \n\n\n---\nb\n\nc\n\n"), "a\n---\nb\n\nc\n");
+    }
+}
