@@ -15,6 +15,7 @@ use crate::conditions::route::NotAccepted;
 use crate::findings::{Finding, FindingCode};
 use crate::listener::{Admission, AllowedNamespaces};
 use crate::other::gateway_of;
+use crate::parameters::ExternalNames;
 use crate::snapshot::Snapshot;
 use crate::text::{group_kind, joined, shown, unknown_field};
 
@@ -24,7 +25,18 @@ pub(crate) enum Parent {
     Missing,
     /// Another controller's; nothing is written about it.
     Foreign,
-    Ours(Arc<Vec<Admission>>),
+    /// With its listeners, and the names that Services behind it may stand for.
+    Ours(Arc<Vec<Admission>>, ExternalNames),
+}
+
+impl Parent {
+    /// The names that Services behind a Gateway of ours may stand for.
+    pub(crate) fn external_names(&self) -> Option<&ExternalNames> {
+        match self {
+            Self::Ours(_, names) => Some(names),
+            Self::Missing | Self::Foreign => None,
+        }
+    }
 }
 
 /// What of a route decides about its attachment.
@@ -83,7 +95,7 @@ pub(crate) fn attach(
         };
         let section = parent_ref.section_name.as_deref().filter(|section| !section.is_empty());
         let admissions = match parent(&gateway) {
-            Parent::Ours(admissions) => admissions,
+            Parent::Ours(admissions, _) => admissions,
             Parent::Foreign => continue,
             Parent::Missing => {
                 attachments.findings.push(missing_parent(candidate.key, &gateway, &field));

@@ -19,6 +19,7 @@ use crate::conditions::route::Unresolved;
 use crate::findings::{Finding, FindingCode};
 use crate::grants::{self, Reference, Referrer};
 use crate::index::References;
+use crate::parameters::ExternalNames;
 use crate::snapshot::Snapshot;
 use crate::text::{group_kind, shown, unknown_field};
 
@@ -27,8 +28,10 @@ pub(crate) struct Surroundings<'a> {
     pub(crate) snapshot: &'a Snapshot,
     /// BackendTLSPolicies and the Services that they target.
     pub(crate) backend_tls: &'a References<ObjectKey, ObjectName>,
-    /// Whether Services of type ExternalName may be backends.
-    pub(crate) external_names: bool,
+    /// The Gateways that the route names, each with the names that Services of type ExternalName may have. All must agree.
+    pub(crate) external_names: &'a [(ObjectName, ExternalNames)],
+    /// The cluster's own domain, in which no such name may lie.
+    pub(crate) cluster_domain: &'a str,
 }
 
 /// Why a reference is not resolved.
@@ -94,8 +97,11 @@ pub(crate) fn resolve(
             format!("a reference to a Service needs a port; those of {} are {}", shown(&service), ports(object));
         return Err(Invalid::new(Unresolved::BackendNotFound, message));
     };
-    let found = describe(object, port, surroundings.external_names)
-        .map_err(|(reason, message)| Invalid::new(reason, format!("Service {} {message}", shown(&service))))?;
+    let invalid = |(reason, message)| Invalid::new(reason, format!("Service {} {message}", shown(&service)));
+    let found = describe(object, port).map_err(invalid)?;
+    if let Discovery::Dns { hostname, .. } = &found.discovery {
+        external_name(surroundings, hostname).map_err(|message| invalid((Unresolved::InvalidKind, message)))?;
+    }
     if let Some(policy) = backend_tls_policy(surroundings, &service, found.name) {
         let message = format!(
             "Service {} is to be spoken to over TLS ({policy}), which is not supported yet; it is not spoken to in cleartext",
@@ -150,7 +156,42 @@ struct Described<'a> {
     discovery: Discovery,
 }
 
-fn describe(service: &Service, port: i32, external_names: bool) -> Result<Described<'_>, (Unresolved, String)> {
+/// Whether the name of a Service of type ExternalName may be reached. It leads past all grants (CVE-2021-25740), so that the class's
+/// parameters have to allow it, and never to what the cluster itself names: that has Services, and grants.
+fn external_name(surroundings: &Surroundings<'_>, hostname: &str) -> Result<(), String> {
+    let refusing = surroundings.external_names.iter().find(|(_, names)| *names != ExternalNames::Any);
+    if refusing.is_some() && is_of_cluster(hostname, surroundings.cluster_domain) {
+        let hostname = Foreign(hostname);
+        return Err(format!(
+            "is of type ExternalName, and {hostname} is a name of the cluster itself; refer to that Service, with a ReferenceGrant"
+        ));
+    }
+    match surroundings.external_names.iter().find(|(_, names)| !names.allow(hostname)) {
+        None => Ok(()),
+        Some((gateway, _)) => Err(format!(
+            "is of type ExternalName, which may lead anywhere past all grants (CVE-2021-25740), and {} is not allowed by the class of Gateway \
+             {}; list its domain in spec.upstreams.allowedExternalNames of the GatewayParameters of the class, or use a Service with \
+             EndpointSlices",
+            Foreign(hostname),
+            shown(gateway)
+        )),
+    }
+}
+
+/// Whether a name, in lower case, is one that the cluster's DNS answers for, or this machine: short names included, which search domains
+/// may complete.
+fn is_of_cluster(hostname: &str, cluster_domain: &str) -> bool {
+    let cluster_domain = cluster_domain.trim_matches('.').to_ascii_lowercase();
+    let is_under = |domain: &str| {
+        !domain.is_empty() && hostname.strip_suffix(domain).is_some_and(|rest| rest.is_empty() || rest.ends_with('.'))
+    };
+    !hostname.contains('.')
+        || ["svc", "localhost", "cluster.local", "kubernetes.default", cluster_domain.as_str()]
+            .into_iter()
+            .any(is_under)
+}
+
+fn describe(service: &Service, port: i32) -> Result<Described<'_>, (Unresolved, String)> {
     let not_found = |message: String| (Unresolved::BackendNotFound, message);
     let number = u16::try_from(port).ok().filter(|port| *port != 0);
     let number = number.ok_or_else(|| not_found(format!("has no port {port}; its ports are {}", ports(service))))?;
@@ -166,12 +207,6 @@ fn describe(service: &Service, port: i32, external_names: bool) -> Result<Descri
     let protocol = protocol(entry)?;
     if !is_external {
         return Ok(Described { port: number, name, protocol, discovery: Discovery::EndpointSlices });
-    }
-    if !external_names {
-        let message = "is of type ExternalName, which may lead anywhere past all grants (CVE-2021-25740) and is not supported; use a \
-                       Service with EndpointSlices"
-            .to_owned();
-        return Err((Unresolved::InvalidKind, message));
     }
     let hostname = service.spec.external_name.as_deref().unwrap_or_default().trim_end_matches('.');
     let is_name = !hostname.starts_with("*.") && Hostname::from(hostname).parse().is_ok();
@@ -210,10 +245,11 @@ fn protocol(port: Option<&ServicePort>) -> Result<BackendProtocol, (Unresolved, 
     }
 }
 
-/// A backend as the configuration has it; nothing if the Service has no such port.
-pub(crate) fn backend(snapshot: &Snapshot, key: &BackendKey, external_names: bool) -> Option<Backend> {
+/// A backend as the configuration has it; nothing if the Service has no such port. Whether it may be reached at all was decided when a
+/// route's reference to it was resolved.
+pub(crate) fn backend(snapshot: &Snapshot, key: &BackendKey) -> Option<Backend> {
     let service = snapshot.services.get(&key.service)?;
-    let described = describe(service, i32::from(key.port), external_names).ok()?;
+    let described = describe(service, i32::from(key.port)).ok()?;
     Some(Backend { key: key.clone(), protocol: described.protocol, discovery: described.discovery })
 }
 
@@ -232,26 +268,38 @@ pub(crate) fn endpoints<'a>(
     let mut ready = BTreeMap::new();
     let mut last_resort = BTreeMap::new();
     for slice in slices {
+        let is_of_cluster_itself = slice.metadata.labels.get(MANAGED_BY).is_some_and(|by| by == CLUSTER_ITSELF);
         for port in slice_ports(slice, entry) {
             for endpoint in &slice.endpoints {
                 let Some(address) = address(slice, endpoint) else { continue };
                 let address = SocketAddr::new(address, port);
-                let zone = endpoint.zone.as_deref().map(Into::into);
+                let found = (endpoint.zone.as_deref().map(Into::into), is_of_cluster_itself && is_pod(endpoint));
                 let conditions = endpoint.conditions.as_ref();
                 let is_ready = conditions.and_then(|conditions| conditions.ready).unwrap_or(true);
                 let is_serving = conditions.and_then(|conditions| conditions.serving).unwrap_or(is_ready);
                 if is_ready || publish_not_ready {
-                    ready.insert(address, zone);
+                    ready.insert(address, found);
                 } else if is_serving && conditions.and_then(|conditions| conditions.terminating) == Some(true) {
-                    last_resort.insert(address, zone);
+                    last_resort.insert(address, found);
                 }
             }
         }
     }
     // When all that is left is going away, those that still answer are better than none, as kube-proxy has it.
     let chosen = if ready.is_empty() { last_resort } else { ready };
-    let endpoints = chosen.into_iter().map(|(address, zone)| Endpoint { address, zone, is_pod: false }).collect();
+    let endpoints = chosen.into_iter().map(|(address, (zone, is_pod))| Endpoint { address, zone, is_pod }).collect();
     Some(Endpoints { key: key.clone(), endpoints })
+}
+
+/// The label that says who writes an EndpointSlice, and what the cluster's own controller says there. Whoever may write EndpointSlices can
+/// say so, too: it only lifts the check against node addresses, and no other one.
+const MANAGED_BY: &str = "endpointslice.kubernetes.io/managed-by";
+const CLUSTER_ITSELF: &str = "endpointslice-controller.k8s.io";
+
+/// Whether an endpoint is a pod on a node.
+fn is_pod(endpoint: &portcullis_api::endpoint_slice::Endpoint) -> bool {
+    let target = endpoint.extra.field("targetRef").and_then(|target| target.get("kind")?.as_str());
+    target == Some("Pod") && endpoint.node_name.as_deref().is_some_and(|node| !node.is_empty())
 }
 
 /// The port numbers in a slice of a port of its Service, which have its name.
@@ -326,4 +374,30 @@ pub(crate) fn no_endpoints(key: &BackendKey, service: &Service, has_slices: bool
         "check the Service's selector and the pods' readiness".to_owned()
     };
     Finding::new(FindingCode::NoEndpoints, object, format!("spec.ports[{index}]"), message, remedy)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::is_of_cluster;
+
+    #[test]
+    fn names_of_the_cluster_are_known() {
+        for (hostname, own) in [
+            ("kubernetes", true),
+            ("kubernetes.default", true),
+            ("kubernetes.default.svc", true),
+            ("kubernetes.default.svc.cluster.local", true),
+            ("a.b.svc.corp.example", true),
+            ("corp.example", true),
+            ("localhost", true),
+            ("x.localhost", true),
+            ("cluster.local", true),
+            ("example.com", false),
+            ("svc.example.com", false),
+            ("notcorp.example", false),
+        ] {
+            assert_eq!(is_of_cluster(hostname, "Corp.Example."), own, "{hostname}");
+        }
+        assert!(!is_of_cluster("example.com", ""));
+    }
 }

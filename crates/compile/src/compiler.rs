@@ -9,9 +9,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use portcullis_api::{Change, GATEWAY_GROUP, Object, ObjectKey};
+use portcullis_api::shared::ParentReference;
+use portcullis_api::{Change, Foreign, GATEWAY_GROUP, Object, ObjectKey};
 use portcullis_model::{
-    BackendKey, Config, ConfigDelta, ListenerKey, ObjectName, Resource, ResourceKey, Route, RouteKey, RouteKind,
+    BackendKey, Config, ConfigDelta, Hostname, ListenerKey, ObjectName, Resource, ResourceKey, Route, RouteKey,
+    RouteKind,
 };
 use serde::Serialize;
 
@@ -28,9 +30,13 @@ use crate::index::References;
 use crate::infrastructure::{Infrastructure, InfrastructureChange};
 use crate::listener;
 use crate::other::{Role, gateway_of};
+use crate::own_addresses::OwnAddresses;
+use crate::parameters;
 use crate::served::Served;
+use crate::shared::{Place, SharedHostnames};
 use crate::snapshot::{Kind, Snapshot, age, gateway_api_key, in_namespace, name_of, service_of};
 use crate::status::{self, ObjectStatus};
+use crate::text::{joined, shown};
 
 /// Settings of a compiler.
 #[derive(Clone, Debug)]
@@ -129,6 +135,9 @@ pub struct Compiled {
     /// What the data planes must look like; empty in standalone mode.
     #[serde(skip)]
     pub infrastructure: BTreeMap<ObjectName, Arc<Infrastructure>>,
+    /// The objects whose bodies are needed.
+    #[serde(skip)]
+    pub wanted: Wanted,
     /// When time alone will next change something.
     pub next_change_at: Option<i64>,
 }
@@ -142,6 +151,7 @@ pub fn compile(snapshot: impl IntoIterator<Item = Object>, options: Options) -> 
         statuses: compiler.statuses,
         findings: compiler.findings,
         infrastructure: compiler.infrastructure,
+        wanted: compiler.wanted,
         next_change_at: delta.next_change_at,
     }
 }
@@ -165,6 +175,8 @@ pub struct Compiler {
     backend_uses: BTreeMap<BackendKey, BTreeMap<ObjectName, usize>>,
     /// How often references are made.
     reference_uses: Uses,
+    shared: SharedHostnames,
+    own_addresses: OwnAddresses,
 
     configs: BTreeMap<ObjectName, Config>,
     statuses: BTreeMap<ObjectKey, ObjectStatus>,
@@ -178,6 +190,10 @@ pub struct Compiler {
 struct Index {
     class_of_gateway: References<ObjectName, Arc<str>>,
     secrets_of_gateway: References<ObjectName, ObjectName>,
+    /// Those of them that may be read.
+    wanted_of_gateway: References<ObjectName, ObjectName>,
+    parameters_of_class: References<Arc<str>, ObjectName>,
+    parameters_of_gateway: References<ObjectName, ObjectName>,
     /// Other namespaces that a referrer refers into, whether it is permitted or not.
     crossings: References<(Referrer, ObjectName), Arc<str>>,
     /// Routes of all kinds.
@@ -215,6 +231,10 @@ struct Dirty {
     attachments: BTreeSet<ObjectName>,
     others: BTreeSet<ObjectKey>,
     services: BTreeSet<ObjectName>,
+    /// Whether the cluster's own addresses may have changed.
+    own_addresses: bool,
+    /// Gateways whose infrastructure may have changed.
+    infrastructure: BTreeSet<ObjectName>,
     configs: BTreeMap<ObjectName, BTreeSet<ResourceKey>>,
     statuses: BTreeSet<ObjectKey>,
     findings: BTreeSet<ObjectKey>,
@@ -241,6 +261,8 @@ impl Compiler {
             attached_routes: BTreeMap::new(),
             backend_uses: BTreeMap::new(),
             reference_uses: Uses::default(),
+            shared: SharedHostnames::default(),
+            own_addresses: OwnAddresses::default(),
             configs: BTreeMap::new(),
             statuses: BTreeMap::new(),
             findings: BTreeMap::new(),
@@ -308,8 +330,7 @@ impl Compiler {
         let served = Some(served);
         if self.options.served != served {
             self.options.served = served;
-            let classes = self.snapshot.gateway_classes.keys();
-            dirty.statuses.extend(classes.map(|name| ObjectKey::new(GATEWAY_GROUP, "GatewayClass", "", name)));
+            dirty.statuses.extend(self.snapshot.gateway_classes.keys().map(|name| class_key(name)));
         }
         self.update(dirty)
     }
@@ -331,7 +352,15 @@ impl Compiler {
             return;
         }
         match Kind::of(&key) {
-            Kind::GatewayClass => dirty.gateways.extend(self.index.class_of_gateway.to(&name.name).cloned()),
+            Kind::GatewayClass => self.mark_class(&name.name, dirty),
+            Kind::GatewayParameters => {
+                dirty.gateways.extend(self.index.parameters_of_gateway.to(&name).cloned());
+                for class in self.index.parameters_of_class.to(&name) {
+                    dirty.gateways.extend(self.index.class_of_gateway.to(class).cloned());
+                    dirty.statuses.insert(class_key(class));
+                }
+            }
+            Kind::Node => dirty.own_addresses = true,
             Kind::Gateway => drop(dirty.gateways.insert(name)),
             Kind::HttpRoute => self.mark_route(name, &key, dirty),
             Kind::ReferenceGrant => self.mark_grant(&name, dirty),
@@ -351,6 +380,13 @@ impl Compiler {
         }
         dirty.statuses.insert(key.clone());
         dirty.findings.insert(key);
+    }
+
+    fn mark_class(&mut self, name: &Arc<str>, dirty: &mut Dirty) {
+        let class = self.snapshot.gateway_classes.get(name);
+        let parameters = class.and_then(|class| parameters::named_by_class(class));
+        self.index.parameters_of_class.set(name, parameters.into_iter().collect());
+        dirty.gateways.extend(self.index.class_of_gateway.to(name).cloned());
     }
 
     fn mark_route(&mut self, name: ObjectName, key: &ObjectKey, dirty: &mut Dirty) {
@@ -380,6 +416,7 @@ impl Compiler {
         if !alike {
             dirty.rules.extend(self.index.services_of_route.to(&name).cloned());
         }
+        dirty.own_addresses |= self.options.control_plane.contains(&name);
         dirty.services.insert(name);
     }
 
@@ -387,6 +424,8 @@ impl Compiler {
         dirty.services.extend(self.index.service_of_slice.of(name).cloned());
         let service: BTreeSet<_> =
             self.snapshot.endpoint_slices.get(name).and_then(|slice| service_of(slice)).into_iter().collect();
+        let before = self.index.service_of_slice.of(name);
+        dirty.own_addresses |= service.iter().chain(before).any(|service| self.options.control_plane.contains(service));
         dirty.services.extend(service.iter().cloned());
         self.index.service_of_slice.set(name, service);
     }
@@ -411,6 +450,7 @@ impl Compiler {
     // From here on: what is marked is brought up to date.
 
     fn update(&mut self, mut dirty: Dirty) -> Delta {
+        self.update_own_addresses(&mut dirty);
         self.update_claims(&mut dirty);
         for name in std::mem::take(&mut dirty.gateways) {
             self.update_gateway(&name, &mut dirty);
@@ -430,15 +470,29 @@ impl Compiler {
             config: self.config_deltas(&dirty),
             status: self.status_changes(&dirty),
             findings: self.findings_changes(&dirty),
-            infrastructure: Vec::new(),
-            wanted: None,
+            infrastructure: self.infrastructure_changes(&dirty),
+            wanted: self.wanted_change(&dirty),
             next_change_at: self.index.changes_of_gateway.values().copied().min(),
         }
     }
 
     fn class(&self, name: &str) -> ClassState {
         let class = self.snapshot.gateway_classes.get(name);
-        gateway_class::state(class.map(Arc::as_ref), &self.options.controller_name, self.options.standalone)
+        let (snapshot, options) = (&self.snapshot, &self.options);
+        gateway_class::state(class.map(Arc::as_ref), snapshot, &options.controller_name, options.standalone)
+    }
+
+    /// What is an address of the cluster's own concerns every Gateway; it changes seldom.
+    fn update_own_addresses(&mut self, dirty: &mut Dirty) {
+        if !dirty.own_addresses || self.options.standalone {
+            return;
+        }
+        let (slices, options) = (&self.index.service_of_slice, &self.options);
+        let own = OwnAddresses::of(&self.snapshot, slices, &options.control_plane, &options.control_plane_addresses);
+        if self.own_addresses != own {
+            self.own_addresses = own;
+            dirty.gateways.extend(self.snapshot.gateways.keys().cloned());
+        }
     }
 
     /// On a shared machine, Gateways that want the port of a Gateway that changed are judged again.
@@ -493,17 +547,23 @@ impl Compiler {
                 taken_ports: &taken_ports,
                 now: self.options.now,
             };
-            gateway::compile(name, gateway, class, self.options.standalone, surroundings)
+            let place = gateway::Place { standalone: self.options.standalone, own_addresses: &self.own_addresses };
+            gateway::compile(name, gateway, class, &place, surroundings)
         });
         let parent = match (&gateway, &compiled) {
             (None, _) => Parent::Missing,
             (Some(_), None) => Parent::Foreign,
             (Some(_), Some(compiled)) => {
                 let admissions = compiled.listeners.iter().map(|listener| listener.admission.clone());
-                Parent::Ours(Arc::new(admissions.collect()))
+                Parent::Ours(Arc::new(admissions.collect()), compiled.external_names.clone())
             }
         };
         self.index.class_of_gateway.set(name, class_name.into_iter().collect());
+        let parameters = gateway.as_ref().and_then(|gateway| parameters::named_by_gateway(name, gateway));
+        self.index.parameters_of_gateway.set(name, parameters.into_iter().collect());
+        let wanted = compiled.as_ref().map(|compiled| compiled.wanted.clone()).unwrap_or_default();
+        self.index.wanted_of_gateway.set(name, wanted);
+        dirty.infrastructure.insert(name.clone());
         let references = compiled.as_ref().map(|compiled| compiled.references.clone()).unwrap_or_default();
         let before = self.gateways.get(name).map(|before| before.references.clone()).unwrap_or_default();
         self.update_references((Referrer::Gateway, name.clone()), &before, &references, dirty);
@@ -536,12 +596,15 @@ impl Compiler {
             Parent::Missing => self.parents.remove(name),
             _ => self.parents.insert(name.clone(), parent.clone()),
         };
-        if before.unwrap_or(Parent::Missing) == parent {
+        let before = before.unwrap_or(Parent::Missing);
+        if before == parent {
             return;
         }
+        let resolves_alike = before.external_names() == parent.external_names();
         for key in self.index.parents_of_route.to(name) {
             match Kind::of(key) {
-                Kind::HttpRoute => drop(dirty.attachments.insert(name_of(key))),
+                Kind::HttpRoute if resolves_alike => drop(dirty.attachments.insert(name_of(key))),
+                Kind::HttpRoute => drop(dirty.rules.insert(name_of(key))),
                 _ => drop(dirty.others.insert(key.clone())),
             }
         }
@@ -577,13 +640,19 @@ impl Compiler {
         let before = self.routes.remove(name);
         let after = self.snapshot.http_routes.get(name).cloned().map(|route| {
             let known = before.as_ref().and_then(|before| before.compiled.clone()).filter(|_| !recompile);
-            let is_ours = |gateway: &ObjectName| matches!(self.parents.get(gateway), Some(Parent::Ours(_)));
-            let compiled = self.index.parents_of_route.of(&key).any(is_ours).then(|| {
+            let external_names: Vec<_> = self
+                .index
+                .parents_of_route
+                .of(&key)
+                .filter_map(|gateway| Some((gateway.clone(), self.parents.get(gateway)?.external_names()?.clone())))
+                .collect();
+            let compiled = (!external_names.is_empty()).then(|| {
                 known.unwrap_or_else(|| {
                     let surroundings = backend::Surroundings {
                         snapshot: &self.snapshot,
                         backend_tls: &self.index.services_of_policy,
-                        external_names: self.options.standalone,
+                        external_names: &external_names,
+                        cluster_domain: &self.options.cluster_domain,
                     };
                     http_route::compile(&key, &route, &surroundings)
                 })
@@ -599,6 +668,12 @@ impl Compiler {
         self.count_route(before.as_ref(), false, dirty);
         self.count_route(after.as_ref(), true, dirty);
         self.index_route(name, before.as_ref(), after.as_ref(), dirty);
+        let (shared_before, shared_after) = (places(before.as_ref()), places(after.as_ref()));
+        for other in self.shared.replace(name, &shared_before, &shared_after) {
+            let key = gateway_api_key("HTTPRoute", &other);
+            dirty.statuses.insert(key.clone());
+            dirty.findings.insert(key);
+        }
         let route_key = RouteKey { kind: RouteKind::HttpRoute, name: name.clone() };
         for state in [&before, &after].into_iter().flatten() {
             for gateway in state.attachments.configured.keys() {
@@ -616,9 +691,9 @@ impl Compiler {
         &self,
         key: &ObjectKey,
         parent_refs: &[portcullis_api::shared::ParentReference],
-        hostnames: Option<&[portcullis_model::Hostname]>,
+        hostnames: Option<&[Hostname]>,
     ) -> Attachments {
-        let any = [portcullis_model::Hostname::Any];
+        let any = [Hostname::Any];
         let candidate =
             Candidate { key, parent_refs, hostnames: hostnames.unwrap_or(&any), standalone: self.options.standalone };
         attachment::attach(&candidate, &self.snapshot, |gateway| {
@@ -797,7 +872,7 @@ impl Compiler {
             }
             ResourceKey::Backend(key) => {
                 self.backend_uses.get(key)?.get(name)?;
-                let backend = backend::backend(&self.snapshot, key, self.options.standalone)?;
+                let backend = backend::backend(&self.snapshot, key)?;
                 Some(Resource::Backend(Arc::new(backend)))
             }
             ResourceKey::Endpoints(key) => {
@@ -836,7 +911,8 @@ impl Compiler {
             Kind::GatewayClass => {
                 let class = self.snapshot.gateway_classes.get(&name.name)?;
                 let is_ours = class.spec.controller_name == *controller_name;
-                is_ours.then(|| ObjectStatus::GatewayClass(gateway_class::status(class)))
+                let served = self.options.served.as_ref();
+                is_ours.then(|| ObjectStatus::GatewayClass(gateway_class::status(class, &self.snapshot, served)))
             }
             Kind::Gateway => {
                 let none = BTreeMap::new();
@@ -846,7 +922,8 @@ impl Compiler {
             Kind::HttpRoute => {
                 let state = self.routes.get(&name)?;
                 let observed = Observed(self.snapshot.http_routes.get(&name)?.metadata.generation);
-                status::http_route(observed, controller_name, state.compiled.as_ref()?, &state.attachments)
+                let shared = |parent_ref: &ParentReference| self.shared_at(&name, state, parent_ref);
+                status::http_route(observed, controller_name, state.compiled.as_ref()?, &state.attachments, shared)
             }
             Kind::Other => {
                 let observed = Observed(self.snapshot.others.get(key)?.generation);
@@ -854,6 +931,75 @@ impl Compiler {
             }
             _ => None,
         }
+    }
+
+    /// What of a route's hostnames at a parent is served from other namespaces, too.
+    fn shared_at(&self, name: &ObjectName, state: &RouteState, parent_ref: &ParentReference) -> Option<String> {
+        let gateway = gateway_of(parent_ref, &name.namespace)?;
+        let Some(Parent::Ours(admissions, _)) = self.parents.get(&gateway) else { return None };
+        let section = parent_ref.section_name.as_deref().filter(|section| !section.is_empty());
+        self.shared_by(name, state, |of, listener| {
+            *of == gateway
+                && section.is_none_or(|section| *section == *listener.name)
+                && parent_ref.port.is_none_or(|port| {
+                    admissions.iter().any(|admission| admission.key == *listener && admission.port == port)
+                })
+        })
+    }
+
+    fn shared_by(
+        &self,
+        name: &ObjectName,
+        state: &RouteState,
+        is_meant: impl Fn(&ObjectName, &ListenerKey) -> bool,
+    ) -> Option<String> {
+        let places = configured(state).filter(|(gateway, listener, _)| is_meant(gateway, listener));
+        let shared: Vec<_> = places
+            .filter_map(|place| Some((self.shared.others(&place, &name.namespace)?, place)))
+            .map(|(others, (gateway, listener, hostname))| {
+                let named: Vec<_> = others.named.iter().map(|namespace| Foreign(namespace).to_string()).collect();
+                let more = if others.has_more { " and others" } else { "" };
+                let hostname = match hostname {
+                    Hostname::Any => "Any hostname".to_owned(),
+                    hostname => format!("Hostname {hostname}"),
+                };
+                format!(
+                    "{hostname} of listener {} of Gateway {} is also served by routes of namespaces {}{more}",
+                    Foreign(&listener.name),
+                    shown(&gateway),
+                    named.join(", ")
+                )
+            })
+            .collect();
+        (!shared.is_empty()).then(|| joined(&shared, "; "))
+    }
+
+    fn infrastructure_changes(&mut self, dirty: &Dirty) -> Vec<InfrastructureChange> {
+        let mut changes = Vec::new();
+        for gateway in &dirty.infrastructure {
+            let infrastructure = self.gateways.get(gateway).and_then(|compiled| compiled.infrastructure.clone());
+            if self.infrastructure.get(gateway) == infrastructure.as_ref() {
+                continue;
+            }
+            match &infrastructure {
+                Some(infrastructure) => drop(self.infrastructure.insert(gateway.clone(), infrastructure.clone())),
+                None => drop(self.infrastructure.remove(gateway)),
+            }
+            changes.push(InfrastructureChange { gateway: gateway.clone(), infrastructure });
+        }
+        changes
+    }
+
+    fn wanted_change(&mut self, dirty: &Dirty) -> Option<Wanted> {
+        if dirty.infrastructure.is_empty() {
+            return None;
+        }
+        let secrets: BTreeSet<_> = self.index.wanted_of_gateway.referents().cloned().collect();
+        if self.wanted.secrets == secrets {
+            return None;
+        }
+        self.wanted.secrets = secrets;
+        Some(self.wanted.clone())
     }
 
     fn findings_changes(&mut self, dirty: &Dirty) -> Vec<FindingsChange> {
@@ -881,8 +1027,17 @@ impl Compiler {
             Kind::Gateway => self.gateway_findings(&name),
             Kind::HttpRoute => self.routes.get(&name).map_or_else(Vec::new, |state| {
                 let of_rules = state.compiled.iter().flat_map(|compiled| &compiled.findings);
-                of_rules.chain(&state.attachments.findings).cloned().collect()
+                let shared = self.shared_by(&name, state, |_, _| true);
+                let shared = shared.map(|message| {
+                    let remedy = "make sure that all of them are meant to serve it: the most specific match answers, then the oldest route";
+                    Finding::new(FindingCode::HostnameShared, key.clone(), "spec.hostnames", message, remedy)
+                });
+                of_rules.chain(&state.attachments.findings).cloned().chain(shared).collect()
             }),
+            Kind::GatewayParameters => {
+                let parameters = self.snapshot.gateway_parameters.get(&name).filter(|_| self.options.standalone);
+                parameters.and_then(|parameters| parameters::finding_in_a_folder(key, parameters)).into_iter().collect()
+            }
             Kind::ReferenceGrant => {
                 let grant = self.snapshot.reference_grants.get(&name);
                 grant.map_or_else(Vec::new, |grant| grants::findings(&name, grant, &self.reference_uses))
@@ -933,7 +1088,7 @@ impl Compiler {
                 )
             }
             _ => {
-                let names_gateway = |name: &ObjectName| matches!(self.parents.get(name), Some(Parent::Ours(_)));
+                let names_gateway = |name: &ObjectName| matches!(self.parents.get(name), Some(Parent::Ours(..)));
                 let named = other.gateways().iter().any(names_gateway)
                     || other.services().any(|service| self.index.services_of_route.is_referred_to(service));
                 if !named {
@@ -948,6 +1103,24 @@ impl Compiler {
         };
         Some(Finding::new(FindingCode::NotSupported, key.clone(), "", message, remedy))
     }
+}
+
+fn class_key(name: &str) -> ObjectKey {
+    ObjectKey::new(GATEWAY_GROUP, "GatewayClass", "", name)
+}
+
+/// Every hostname of every listener that a route serves.
+fn configured(state: &RouteState) -> impl Iterator<Item = Place> + '_ {
+    state.attachments.configured.iter().flat_map(|(gateway, attachments)| {
+        attachments.iter().flat_map(move |attachment| {
+            let hostnames = attachment.hostnames.iter();
+            hostnames.map(move |both| (gateway.clone(), attachment.listener.clone(), both.hostname.clone()))
+        })
+    })
+}
+
+fn places(state: Option<&RouteState>) -> BTreeSet<Place> {
+    state.into_iter().flat_map(configured).collect()
 }
 
 fn service_key(name: &ObjectName) -> ObjectKey {

@@ -26,9 +26,19 @@ impl Observed {
             observed_generation: self.0,
             last_transition_time: None,
             reason: reason.to_owned(),
-            message: message.into(),
+            message: cut(message.into()),
             extra: Extra::default(),
         }
+    }
+}
+
+/// Characters of a message: an API server refuses a longer one, and with it the whole status (apimachinery `Condition`).
+const LONGEST_MESSAGE: usize = 32_768;
+
+fn cut(message: String) -> String {
+    match message.char_indices().nth(LONGEST_MESSAGE) {
+        None => message,
+        Some(_) => message.chars().take(LONGEST_MESSAGE - 1).chain(['\u{2026}']).collect(),
     }
 }
 
@@ -44,8 +54,12 @@ pub(crate) mod gateway_class {
         observed.no("Accepted", "InvalidParameters", message)
     }
 
-    pub(crate) fn supported_version(observed: Observed) -> Condition {
-        observed.yes("SupportedVersion", "SupportedVersion", "Gateway API v1.7")
+    pub(crate) fn supported_version(observed: Observed, message: &str) -> Condition {
+        observed.yes("SupportedVersion", "SupportedVersion", message)
+    }
+
+    pub(crate) fn unsupported_version(observed: Observed, message: String) -> Condition {
+        observed.no("SupportedVersion", "UnsupportedVersion", message)
     }
 }
 
@@ -261,5 +275,25 @@ pub(crate) mod route {
     pub(crate) fn partially_invalid(observed: Observed, rules: &str, problems: &str) -> Condition {
         let message = format!("Dropped Rule {rules}: requests that match are answered with 500. {problems}");
         observed.yes("PartiallyInvalid", "UnsupportedValue", message)
+    }
+
+    /// Ours: the same hostname is served from other namespaces, too. Absent where it is not.
+    pub(crate) fn hostname_shared(observed: Observed, message: String) -> Condition {
+        observed.yes("portcullis.dev/HostnameShared", "HostnameShared", message)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{LONGEST_MESSAGE, Observed, gateway_class};
+
+    #[test]
+    fn messages_are_cut_where_an_api_server_would_refuse_them() {
+        let message =
+            |length: usize| gateway_class::invalid_parameters(Observed(None), &"\u{e9}".repeat(length)).message;
+        assert_eq!(message(LONGEST_MESSAGE).chars().count(), LONGEST_MESSAGE);
+        assert!(!message(LONGEST_MESSAGE).ends_with('\u{2026}'));
+        assert_eq!(message(LONGEST_MESSAGE + 1).chars().count(), LONGEST_MESSAGE);
+        assert!(message(LONGEST_MESSAGE + 1).ends_with('\u{2026}'));
     }
 }

@@ -81,6 +81,8 @@ pub enum FindingCode {
     ParentNotFound,
     /// A hostname of a route is covered by no listener that the route is attached to.
     HostnameNotServed,
+    /// A hostname of a route is served from other namespaces, too, by the same listener.
+    HostnameShared,
     /// A ReferenceGrant permits nothing that any object refers to.
     ReferenceGrantUnused,
     /// A Service that routes name has no endpoint that takes requests.
@@ -108,6 +110,7 @@ impl FindingCode {
             Self::NamespaceUndeclared => "NamespaceUndeclared",
             Self::ParentNotFound => "ParentNotFound",
             Self::HostnameNotServed => "HostnameNotServed",
+            Self::HostnameShared => "HostnameShared",
             Self::ReferenceGrantUnused => "ReferenceGrantUnused",
             Self::NoEndpoints => "NoEndpoints",
             Self::EndpointIgnored => "EndpointIgnored",
@@ -121,7 +124,7 @@ impl FindingCode {
     pub fn severity(self) -> Severity {
         match self {
             Self::CertificateExpired | Self::NotSupported => Severity::Error,
-            Self::GatewayClassAssumed | Self::FieldIgnored => Severity::Info,
+            Self::GatewayClassAssumed | Self::FieldIgnored | Self::HostnameShared => Severity::Info,
             _ => Severity::Warning,
         }
     }

@@ -7,33 +7,45 @@ use std::sync::Arc;
 use portcullis_api::gateway::{
     self as api, AddressRoutability, AddressType, FromNamespaces, GatewayStatus, GatewayStatusAddress, ProtocolType,
 };
+use portcullis_api::gateway_parameters::DataPlane;
 use portcullis_api::meta::Condition;
 use portcullis_api::shared::GatewayDefaultScope;
 use portcullis_api::{Extra, Foreign};
-use portcullis_model::{ListenerKey, ObjectName};
+use portcullis_model::{ListenerKey, ListenerProtocol, ObjectName, Upstreams};
 
 use crate::conditions::gateway::{self as conditions, NotAccepted, NotProgrammed};
 use crate::conditions::{self as all_conditions, Observed};
 use crate::findings::{Finding, FindingCode};
 use crate::gateway_class::ClassState;
 use crate::grants::Reference;
+use crate::infrastructure::{AddressKind, AddressRequest, AddressScope, Infrastructure, TransportProtocol};
 use crate::listener::{self, Aside, CompiledListener, Surroundings, gateway_key};
+use crate::own_addresses::OwnAddresses;
+use crate::parameters::{self, ExternalNames, Parameters};
 use crate::snapshot::age;
-use crate::text::{group_kind, joined, shown, unknown_field};
+use crate::text::{joined, shown, unknown_field};
 
 /// A Gateway as it was judged.
 pub(crate) struct CompiledGateway {
     pub(crate) observed: Observed,
     /// Its conditions.
     pub(crate) conditions: Vec<Condition>,
+    /// In a folder; in a cluster they become known when they are assigned.
     pub(crate) addresses: Vec<IpAddr>,
     pub(crate) listeners: Vec<CompiledListener>,
     /// What is configured as a whole; nothing for a Gateway that is not served.
     pub(crate) config: Option<Arc<portcullis_model::Gateway>>,
+    /// What must exist in a cluster so that it is served.
+    pub(crate) infrastructure: Option<Arc<Infrastructure>>,
     pub(crate) findings: Vec<Finding>,
     pub(crate) next_change_at: Option<i64>,
     /// References to Secrets, followed or not.
     pub(crate) references: BTreeSet<Reference>,
+    /// The Secrets among them that may be read.
+    pub(crate) wanted: BTreeSet<ObjectName>,
+    /// The names that Services of type ExternalName behind it may have.
+    pub(crate) external_names: ExternalNames,
+    is_accepted: bool,
 }
 
 impl CompiledGateway {
@@ -60,10 +72,11 @@ impl CompiledGateway {
 
     fn listener_conditions(&self, listener: &CompiledListener) -> Vec<Condition> {
         use all_conditions::listener::{not_programmed, programmed};
-        let condition = match (&listener.not_programmed, &self.config) {
-            (Some(message), _) => not_programmed(self.observed, message),
-            (None, None) => not_programmed(self.observed, "The Gateway is not served; see its conditions"),
-            (None, Some(_)) => programmed(self.observed),
+        let is_served = self.is_accepted && self.config.is_some();
+        let condition = match &listener.not_programmed {
+            Some(message) => not_programmed(self.observed, message),
+            None if is_served => programmed(self.observed),
+            None => not_programmed(self.observed, "The Gateway is not served; see its conditions"),
         };
         let mut conditions = listener.conditions.clone();
         conditions.insert(1, condition);
@@ -71,24 +84,43 @@ impl CompiledGateway {
     }
 }
 
+/// Where a Gateway is served.
+pub(crate) struct Place<'a> {
+    /// In a folder, by the machine that reads it; otherwise in a cluster, by a data plane of its own.
+    pub(crate) standalone: bool,
+    /// The cluster's own addresses.
+    pub(crate) own_addresses: &'a OwnAddresses,
+}
+
 /// Judges a Gateway of a class that is ours.
 pub(crate) fn compile(
     name: &ObjectName,
     gateway: &api::Gateway,
     class: &ClassState,
-    standalone: bool,
+    place: &Place<'_>,
     mut surroundings: Surroundings<'_>,
 ) -> CompiledGateway {
     let observed = Observed(gateway.metadata.generation);
     let mut aside = Aside::default();
+    let parameters = parameters::of_gateway(name, gateway, class, surroundings.snapshot);
     let listeners = listener::compile(name, gateway, &mut surroundings, &mut aside);
-    let addresses = Addresses::of(gateway);
-    let accepted = acceptance(gateway, class, &addresses, &listeners);
+    let addresses = Addresses::of(gateway, place.standalone);
+    let accepted = acceptance(parameters.as_ref().err(), &addresses, &listeners);
     let programmed = match &accepted {
         Acceptance::Not(_, message) => Err((NotProgrammed::Invalid, message.clone())),
         _ => programmed(&addresses, &listeners),
     };
-    let is_served = !matches!(accepted, Acceptance::Not(..)) && !addresses.is_none_usable();
+    let is_served = match &accepted {
+        // What serves goes on, as it is: see the crate's documentation.
+        Acceptance::Not(NotAccepted::InvalidParameters, _) => {
+            !place.standalone
+                && addresses.unsupported.is_empty()
+                && listeners.iter().any(|listener| listener.is_accepted)
+        }
+        Acceptance::Not(..) => false,
+        _ => !addresses.is_none_usable(),
+    };
+    let is_accepted = !matches!(accepted, Acceptance::Not(..));
     let unresolved: Vec<_> = listeners
         .iter()
         .filter(|listener| !listener.are_refs_resolved)
@@ -111,15 +143,31 @@ pub(crate) fn compile(
             conditions::listeners_not_resolved(observed, message)
         },
     ];
-    findings(name, gateway, class, standalone, &mut aside.findings);
+    findings(name, gateway, class, place.standalone, &mut aside.findings);
+    aside.findings.extend(parameters.as_ref().ok().and_then(|parameters| ignored_parameters(name, parameters)));
+    let parameters = parameters.ok();
+    let class_parameters = parameters.as_ref().map(|parameters| parameters.class.clone()).unwrap_or_default();
     let config = is_served.then(|| {
+        let upstreams = if place.standalone {
+            Upstreams::default()
+        } else {
+            Upstreams {
+                allowed: class_parameters.allowed_addresses.clone(),
+                nodes: place.own_addresses.nodes.clone(),
+                control_plane: place.own_addresses.control_plane.clone(),
+            }
+        };
         Arc::new(portcullis_model::Gateway {
             name: name.clone(),
             gateway_class: gateway.spec.gateway_class_name.as_str().into(),
             addresses: addresses.bound(),
-            generation: 0,
-            upstreams: portcullis_model::Upstreams::default(),
+            generation: gateway.metadata.generation.unwrap_or_default(),
+            upstreams,
         })
+    });
+    let infrastructure = (is_served && !place.standalone).then(|| {
+        let parameters = parameters.map(|parameters| parameters.data_plane);
+        Arc::new(infrastructure(name, gateway, &listeners, addresses.requests, parameters))
     });
     CompiledGateway {
         observed,
@@ -127,10 +175,59 @@ pub(crate) fn compile(
         addresses: if is_served { addresses.usable } else { Vec::new() },
         listeners,
         config,
+        infrastructure,
         findings: aside.findings,
         next_change_at: aside.next_change_at,
         references: aside.references,
+        wanted: aside.wanted,
+        external_names: match place.standalone {
+            true => ExternalNames::Any,
+            false => class_parameters.external_names.clone(),
+        },
+        is_accepted,
     }
+}
+
+fn infrastructure(
+    name: &ObjectName,
+    gateway: &api::Gateway,
+    listeners: &[CompiledListener],
+    addresses: Vec<AddressRequest>,
+    parameters: Option<Arc<DataPlane>>,
+) -> Infrastructure {
+    let own = gateway.spec.infrastructure.as_deref();
+    let ports = listeners.iter().filter_map(|listener| {
+        let listener = listener.config.as_ref()?;
+        let protocol = match listener.protocol {
+            ListenerProtocol::Http | ListenerProtocol::Https => TransportProtocol::Tcp,
+        };
+        Some((listener.port, protocol))
+    });
+    Infrastructure {
+        gateway: name.clone(),
+        uid: gateway.metadata.uid.as_deref().unwrap_or_default().into(),
+        generation: gateway.metadata.generation.unwrap_or_default(),
+        gateway_class: gateway.spec.gateway_class_name.as_str().into(),
+        labels: own.map(|own| own.labels.clone()).unwrap_or_default(),
+        annotations: own.map(|own| own.annotations.clone()).unwrap_or_default(),
+        ports: ports.collect(),
+        addresses,
+        parameters,
+    }
+}
+
+fn ignored_parameters(name: &ObjectName, parameters: &Parameters) -> Option<Finding> {
+    if parameters.ignored.is_empty() {
+        return None;
+    }
+    let message = format!(
+        "fields of its GatewayParameters that its class does not let a Gateway set have no effect: {}",
+        joined(&parameters.ignored, ", ")
+    );
+    let remedy =
+        "list them in spec.allowGatewayFields of the class's GatewayParameters, where that is possible, or remove them";
+    let field = "spec.infrastructure.parametersRef";
+    Some(Finding::new(FindingCode::FieldIgnored, gateway_key(name), field, message, remedy))
 }
 
 enum Acceptance {
@@ -141,25 +238,12 @@ enum Acceptance {
 }
 
 fn acceptance(
-    gateway: &api::Gateway,
-    class: &ClassState,
+    invalid_parameters: Option<&String>,
     addresses: &Addresses,
     listeners: &[CompiledListener],
 ) -> Acceptance {
-    if let ClassState::Refused { message } = class {
-        let class = Foreign(&gateway.spec.gateway_class_name);
-        return Acceptance::Not(
-            NotAccepted::InvalidParameters,
-            format!("GatewayClass {class} is not accepted: {message}"),
-        );
-    }
-    let infrastructure = gateway.spec.infrastructure.as_ref();
-    if let Some(reference) = infrastructure.and_then(|infrastructure| infrastructure.parameters_ref.as_ref()) {
-        let message = format!(
-            "spec.infrastructure.parametersRef: parameters of kind {} are not supported; remove parametersRef",
-            group_kind(&reference.group, &reference.kind)
-        );
-        return Acceptance::Not(NotAccepted::InvalidParameters, message);
+    if let Some(message) = invalid_parameters {
+        return Acceptance::Not(NotAccepted::InvalidParameters, message.clone());
     }
     if let Some(message) = addresses.unsupported.first() {
         return Acceptance::Not(NotAccepted::UnsupportedAddress, message.clone());
@@ -205,7 +289,7 @@ fn programmed(addresses: &Addresses, listeners: &[CompiledListener]) -> Result<(
 /// What `spec.addresses` came to.
 #[derive(Default)]
 struct Addresses {
-    /// How many entries there are.
+    /// How many entries there are, where it is this machine that has the addresses.
     asked: usize,
     /// Whether an entry leaves the choice to us.
     any: bool,
@@ -213,10 +297,16 @@ struct Addresses {
     unsupported: Vec<String>,
     unusable: Vec<String>,
     unassigned: Vec<String>,
+    /// In a cluster, where a Service has the addresses, or has not.
+    requests: Vec<AddressRequest>,
 }
 
 impl Addresses {
-    fn of(gateway: &api::Gateway) -> Self {
+    fn of(gateway: &api::Gateway, standalone: bool) -> Self {
+        if standalone { Self::of_this_machine(gateway) } else { Self::of_a_cluster(gateway) }
+    }
+
+    fn of_this_machine(gateway: &api::Gateway) -> Self {
         let mut addresses = Self { asked: gateway.spec.addresses.len(), ..Self::default() };
         for (index, address) in gateway.spec.addresses.iter().enumerate() {
             let field = format!("spec.addresses[{index}]");
@@ -245,7 +335,53 @@ impl Addresses {
         addresses
     }
 
-    /// Whether addresses were asked for and none of them can be had; all addresses would be more than was asked for.
+    /// Each entry is a request of its own. Whether it is satisfied is known once Services have addresses; here only what never can be.
+    fn of_a_cluster(gateway: &api::Gateway) -> Self {
+        let mut addresses = Self::default();
+        for (index, address) in gateway.spec.addresses.iter().enumerate() {
+            let field = format!("spec.addresses[{index}]");
+            let value = address.value.as_deref().unwrap_or_default();
+            let kind = match (&address.r#type, value.parse::<IpAddr>()) {
+                _ if unknown_field(&address.extra).is_some() => None,
+                (None | Some(AddressType::IpAddress), Ok(ip)) => Some(AddressKind::Ip(ip)),
+                (None | Some(AddressType::IpAddress), Err(_)) if value.is_empty() => Some(AddressKind::Any),
+                (None | Some(AddressType::IpAddress | AddressType::Hostname), _) => {
+                    Some(AddressKind::Hostname(value.into()))
+                }
+                _ => None,
+            };
+            let Some(kind) = kind else {
+                addresses.unsupported.push(match (unknown_field(&address.extra), &address.r#type) {
+                    (None, Some(kind)) => format!("{field}: addresses of type {kind} are not supported; use IPAddress"),
+                    (name, _) => format!("{field}: the field {} is unknown", Foreign(name.unwrap_or_default())),
+                });
+                continue;
+            };
+            if let AddressKind::Hostname(_) = &kind {
+                let value = Foreign(value);
+                addresses.unusable.push(format!(
+                    "{field}: the name '{value}' cannot be given to a Service; use an IP address, or remove the value"
+                ));
+            }
+            let scope = AddressScope::of(address.routability.as_ref());
+            addresses.requests.push(AddressRequest { index, kind, scope });
+        }
+        if !addresses.requests.is_empty() && !addresses.requests.iter().any(AddressRequest::is_satisfiable) {
+            let scopes = addresses.requests.iter().filter_map(|request| match &request.scope {
+                AddressScope::Unknown(scope) => Some((request.index, scope)),
+                _ => None,
+            });
+            addresses.unassigned = scopes
+                .map(|(index, scope)| {
+                    let scope = Foreign(scope);
+                    format!("spec.addresses[{index}].routability: there are no addresses of {scope} here; use Cluster or none")
+                })
+                .collect();
+        }
+        addresses
+    }
+
+    /// Whether addresses of this machine were asked for and none of them can be had; all addresses would be more than was asked for.
     fn is_none_usable(&self) -> bool {
         self.asked > 0 && !self.any && self.usable.is_empty()
     }
@@ -273,7 +409,7 @@ impl Claim {
         Self {
             rank: (age(&gateway.metadata), name.clone()),
             ports: ports.filter(|port| *port != 0).collect(),
-            addresses: Addresses::of(gateway).bound(),
+            addresses: Addresses::of_this_machine(gateway).bound(),
         }
     }
 

@@ -45,6 +45,11 @@ impl<From: Ord + Clone, To: Ord + Clone> References<From, To> {
         self.by_referrer.get(referrer).into_iter().flatten()
     }
 
+    /// All that somebody refers to, in order.
+    pub(crate) fn referents(&self) -> impl Iterator<Item = &To> {
+        self.by_referent.keys()
+    }
+
     /// Whether anybody refers to a referent.
     pub(crate) fn is_referred_to(&self, referent: &To) -> bool {
         self.by_referent.contains_key(referent)

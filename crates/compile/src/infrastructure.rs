@@ -7,11 +7,9 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use portcullis_api::gateway::AddressRoutability;
+use portcullis_api::gateway_parameters::DataPlane;
 use portcullis_model::ObjectName;
 use serde::Serialize;
-
-/// Placeholder until the kind exists.
-pub type DataPlane = BTreeMap<String, String>;
 
 /// What the data plane of a Gateway must look like. Equal for equal objects.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]

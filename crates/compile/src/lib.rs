@@ -16,6 +16,9 @@
 //!   it. A match that cannot be read is widened to one that certainly covers what it was meant for.
 //! - `Accepted` of a listener is about its own spec; a reference that is not resolved shows in `ResolvedRefs` and `Programmed`. A Gateway is
 //!   accepted if one of its listeners is, and programmed if one of them serves.
+//! - Parameters that are absent or invalid make a Gateway not accepted, but what it serves goes on, and its data planes stay as they are:
+//!   one bad object of an operator must not take down every Gateway of a class.
+//! - A Service of type ExternalName is reached by a route only if every Gateway of ours that the route names allows it.
 //! - Listeners of one port with the same hostname are all refused, and keep the hostname to themselves.
 
 mod attachment;
@@ -34,8 +37,11 @@ mod index;
 mod infrastructure;
 mod listener;
 mod other;
+mod own_addresses;
+mod parameters;
 mod route_match;
 mod served;
+mod shared;
 mod snapshot;
 mod status;
 mod text;

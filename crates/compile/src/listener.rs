@@ -79,6 +79,8 @@ pub(crate) struct Aside {
     pub(crate) next_change_at: Option<i64>,
     /// References to Secrets, followed or not.
     pub(crate) references: BTreeSet<Reference>,
+    /// The Secrets among them that may be read.
+    pub(crate) wanted: BTreeSet<ObjectName>,
 }
 
 /// Judges the listeners of a Gateway, in their order. Of equal names only the first has an entry, for a status has one per name.
@@ -528,6 +530,7 @@ fn resolve_certificate(
         let kind = group_kind(reference.group(), reference.kind());
         return Err(invalid(format!("a certificate of kind {kind} is not supported; use a Secret")));
     }
+    aside.wanted.insert(secret.clone());
     let certificate = surroundings.certificates.of(surroundings.snapshot, &secret);
     certificate.map_err(|message| invalid(format!("Secret {}: {message}", shown(&secret))))
 }

@@ -1,7 +1,7 @@
 //! What an API server serves of the Gateway API: which release and which channel each kind's definition comes from. Features that the served
 //! schema cannot express are not declared, whatever is implemented.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use portcullis_api::GATEWAY_GROUP;
@@ -54,6 +54,12 @@ impl Served {
     /// A kind of the Gateway API.
     pub(crate) fn kind(&self, kind: &str) -> Option<&Definition> {
         self.definitions.get(&(Arc::from(GATEWAY_GROUP), Arc::from(kind)))
+    }
+
+    /// The releases that the kinds come from.
+    pub(crate) fn versions(&self) -> BTreeSet<&str> {
+        let of_gateway_api = self.definitions.iter().filter(|((group, _), _)| **group == *GATEWAY_GROUP);
+        of_gateway_api.filter_map(|(_, definition)| definition.bundle_version.as_deref()).collect()
     }
 
     /// The kinds whose definitions are of no supported release, each with what they say.

@@ -1,11 +1,13 @@
 //! The objects that matter, by kind and name. Objects of other kinds are kept only as far as they refer to ours ([`crate::other`]).
 
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use portcullis_api::endpoint_slice::{EndpointSlice, SERVICE_NAME_LABEL};
 use portcullis_api::gateway::Gateway;
 use portcullis_api::gateway_class::GatewayClass;
+use portcullis_api::gateway_parameters::GatewayParameters;
 use portcullis_api::http_route::HttpRoute;
 use portcullis_api::meta::ObjectMeta;
 use portcullis_api::namespace::{NAME_LABEL, Namespace};
@@ -16,6 +18,7 @@ use portcullis_api::{GATEWAY_GROUP, Object, ObjectKey};
 use portcullis_model::ObjectName;
 
 use crate::other::Other;
+use crate::{own_addresses, parameters};
 
 /// The objects. Namespaced ones stand under their namespaced name, cluster-scoped ones under their name.
 #[derive(Default)]
@@ -28,6 +31,9 @@ pub(crate) struct Snapshot {
     pub(crate) endpoint_slices: BTreeMap<ObjectName, Arc<EndpointSlice>>,
     pub(crate) secrets: BTreeMap<ObjectName, Arc<Secret>>,
     pub(crate) namespaces: BTreeMap<Arc<str>, Arc<Namespace>>,
+    pub(crate) gateway_parameters: BTreeMap<ObjectName, Arc<GatewayParameters>>,
+    /// The addresses of each node.
+    pub(crate) nodes: BTreeMap<Arc<str>, Arc<[IpAddr]>>,
     pub(crate) others: BTreeMap<ObjectKey, Arc<Other>>,
 }
 
@@ -42,6 +48,8 @@ pub(crate) enum Kind {
     EndpointSlice,
     Secret,
     Namespace,
+    GatewayParameters,
+    Node,
     Other,
 }
 
@@ -56,6 +64,8 @@ impl Kind {
             ("discovery.k8s.io", "EndpointSlice") => Self::EndpointSlice,
             ("", "Secret") => Self::Secret,
             ("", "Namespace") => Self::Namespace,
+            (parameters::GROUP, parameters::KIND) => Self::GatewayParameters,
+            ("", "Node") => Self::Node,
             _ => Self::Other,
         }
     }
@@ -99,6 +109,8 @@ impl Snapshot {
             Object::EndpointSlice(object) => replace(&mut self.endpoint_slices, name, object),
             Object::Secret(object) => replace(&mut self.secrets, name, object),
             Object::Namespace(object) => replace(&mut self.namespaces, name.name, object),
+            Object::GatewayParameters(object) => replace(&mut self.gateway_parameters, name, object),
+            Object::Node(object) => replace_value(&mut self.nodes, name.name, own_addresses::of_node(object)),
             // A version of one of these kinds that cannot be read takes the place of the one that could: what it says is unknown.
             other if Kind::of(key) != Kind::Other => {
                 self.remove(key);
@@ -125,6 +137,8 @@ impl Snapshot {
             Kind::EndpointSlice => self.endpoint_slices.remove(&name).is_some(),
             Kind::Secret => self.secrets.remove(&name).is_some(),
             Kind::Namespace => self.namespaces.remove(&name.name).is_some(),
+            Kind::GatewayParameters => self.gateway_parameters.remove(&name).is_some(),
+            Kind::Node => self.nodes.remove(&name.name).is_some(),
             Kind::Other => false,
         };
         self.others.remove(key).is_some() || removed
@@ -140,10 +154,14 @@ impl Snapshot {
 }
 
 fn replace<K: Ord, T: PartialEq>(objects: &mut BTreeMap<K, Arc<T>>, key: K, object: &Arc<T>) -> bool {
-    if objects.get(&key).is_some_and(|known| known == object) {
+    replace_value(objects, key, object.clone())
+}
+
+fn replace_value<K: Ord, T: PartialEq>(values: &mut BTreeMap<K, T>, key: K, value: T) -> bool {
+    if values.get(&key).is_some_and(|known| *known == value) {
         return false;
     }
-    objects.insert(key, object.clone());
+    values.insert(key, value);
     true
 }
 

@@ -4,7 +4,7 @@
 use portcullis_api::Extra;
 use portcullis_api::gateway::GatewayStatus;
 use portcullis_api::gateway_class::GatewayClassStatus;
-use portcullis_api::shared::{RouteParentStatus, RouteStatus};
+use portcullis_api::shared::{ParentReference, RouteParentStatus, RouteStatus};
 use serde::Serialize;
 
 use crate::attachment::{Attachments, Refusal};
@@ -24,14 +24,16 @@ pub enum ObjectStatus {
     Route(RouteStatus),
 }
 
-/// The status of an HTTPRoute; nothing for a route without parents of ours.
+/// The status of an HTTPRoute; `shared` says with whom the route shares hostnames at a parent. Nothing for a route without parents of ours.
 pub(crate) fn http_route(
     observed: Observed,
     controller_name: &str,
     route: &CompiledRoute,
     attachments: &Attachments,
+    shared: impl Fn(&ParentReference) -> Option<String>,
 ) -> Option<ObjectStatus> {
     let parents = attachments.parents.iter().map(|(parent_ref, outcome)| {
+        let is_attached = outcome.is_ok();
         let outcome = outcome.as_ref().map_err(Clone::clone);
         let outcome = outcome.and_then(|()| route.refusal.clone().map_or(Ok(()), Err));
         let mut entry = vec![match &outcome {
@@ -44,6 +46,9 @@ pub(crate) fn http_route(
         });
         if let (Ok(()), Some((rules, problems))) = (&outcome, &route.partially_invalid) {
             entry.push(conditions::partially_invalid(observed, rules, problems));
+        }
+        if let Some(message) = shared(parent_ref).filter(|_| is_attached) {
+            entry.push(conditions::hostname_shared(observed, message));
         }
         RouteParentStatus {
             parent_ref: parent_ref.clone(),

@@ -50,7 +50,9 @@ fn run(root: &Path, folder: &Path, update: bool) -> Result<(), String> {
     let compiled = compile(case.objects.clone(), case.options.compile());
     one_by_one(&case.objects, &case.options, &compiled)?;
     expect(&folder.join("status.yaml"), &render::status(&compiled, &case), update)?;
-    expect(&folder.join("config.yaml"), &render::config(&compiled), update)
+    expect(&folder.join("config.yaml"), &render::config(&compiled), update)?;
+    let infrastructure = folder.join("infrastructure.yaml");
+    if infrastructure.exists() { expect(&infrastructure, &render::infrastructure(&compiled), update) } else { Ok(()) }
 }
 
 /// The same comes out when the objects come one after the other, the last one first.
@@ -61,7 +63,8 @@ fn one_by_one(objects: &[Object], options: &Options, batch: &Compiled) -> Result
     }
     let same = *compiler.configs() == batch.configs
         && *compiler.statuses() == batch.statuses
-        && *compiler.findings() == batch.findings;
+        && *compiler.findings() == batch.findings
+        && *compiler.infrastructure() == batch.infrastructure;
     if same { Ok(()) } else { Err("one by one, the objects come to something else than at once".to_owned()) }
 }
 

@@ -8,8 +8,8 @@ use std::sync::LazyLock;
 
 use portcullis_api::Change;
 use portcullis_api::{Object, ObjectKey};
-use portcullis_compile::{Compiler, Options, compile};
-use portcullis_model::Config;
+use portcullis_compile::{Compiler, Options, Wanted, compile};
+use portcullis_model::{Config, ObjectName};
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
@@ -38,7 +38,7 @@ impl Choices<'_> {
 }
 
 const NAMESPACES: [&str; 2] = ["a", "b"];
-const KINDS: usize = 12;
+const KINDS: usize = 14;
 
 /// Two certificates, made once; and one that is none.
 static CERTIFICATES: LazyLock<Vec<(String, String)>> = LazyLock::new(|| {
@@ -74,6 +74,11 @@ fn object(seeds: &[u8]) -> Value {
             let mut spec = json!({ "controllerName": controller });
             if choose.once_in(4) {
                 spec["parametersRef"] = json!({ "group": "", "kind": "ConfigMap", "name": "x", "namespace": "a" });
+            }
+            if choose.once_in(2) {
+                let name = choose.of(&["x", "y"]);
+                spec["parametersRef"] =
+                    json!({ "group": "portcullis.dev", "kind": "GatewayParameters", "name": name, "namespace": "a" });
             }
             json!({ "apiVersion": format!("{group}/v1"), "kind": "GatewayClass", "metadata": { "name": name }, "spec": spec })
         }
@@ -121,6 +126,22 @@ fn object(seeds: &[u8]) -> Value {
             let spec = json!({ "targetRefs": [target], "validation": { "hostname": "x.example", "wellKnownCACertificates": "System" } });
             object(&format!("{group}/v1"), "BackendTLSPolicy", spec)
         }
+        11 => {
+            let mut spec = json!({
+                "dataPlane": { "replicas": choose.of(&[1, 2, -1]), "workers": choose.of(&[1, 2]) },
+                "allowGatewayFields": choose.of(&[json!([]), json!(["dataPlane.replicas"])]),
+            });
+            if choose.once_in(2) {
+                let domains = choose.of(&[json!(["example.net"]), json!([]), json!(["*"])]);
+                spec["upstreams"] = json!({ "allowedExternalNames": domains, "allowedAddresses": ["10.0.0.0/8"] });
+            }
+            object("portcullis.dev/v1alpha1", "GatewayParameters", spec)
+        }
+        12 => {
+            let address = choose.of(&["192.168.0.1", "192.168.0.2", "nonsense"]);
+            let status = json!({ "addresses": [{ "type": "InternalIP", "address": address }] });
+            json!({ "apiVersion": "v1", "kind": "Node", "metadata": { "name": name }, "status": status })
+        }
         _ => match choose.next() % 4 {
             0 => object(&format!("{group}/v1"), "GRPCRoute", json!({ "parentRefs": [parent_ref(&mut choose)] })),
             1 => object(&format!("{group}/v9"), "HTTPRoute", json!({})),
@@ -163,7 +184,15 @@ fn gateway(choose: &mut Choices<'_>, metadata: Value) -> Value {
             json!({ "value": "10.0.0.2" }),
             json!({ "type": "Hostname", "value": "x" }),
             json!({ "value": "nonsense" }),
+            json!({ "routability": "Cluster" }),
+            json!({ "routability": "example.com/x" }),
         ])]);
+    }
+    if choose.once_in(3) {
+        let name = choose.of(&["x", "y"]);
+        let reference = json!({ "group": "portcullis.dev", "kind": "GatewayParameters", "name": name });
+        spec["infrastructure"] =
+            json!({ "labels": { "team": choose.of(&["blue", "red"]) }, "parametersRef": reference });
     }
     if choose.once_in(6) {
         let refs = json!([{ "group": "", "kind": "ConfigMap", "name": "ca" }]);
@@ -256,6 +285,8 @@ fn check(batches: &[Vec<Step>], options: &Options) -> Result<(), TestCaseError> 
     let mut configs = BTreeMap::new();
     let mut statuses = BTreeMap::new();
     let mut findings = BTreeMap::new();
+    let mut infrastructure = BTreeMap::new();
+    let mut wanted = Wanted::default();
     let mut next_change_at = None;
     let mut add_up = |delta: &portcullis_compile::Delta| {
         delta.config.iter().for_each(|change| Config::apply(&mut configs, change));
@@ -272,6 +303,13 @@ fn check(batches: &[Vec<Step>], options: &Options) -> Result<(), TestCaseError> 
                 findings.insert(change.key.clone(), change.findings.clone());
             }
         }
+        for change in &delta.infrastructure {
+            match &change.infrastructure {
+                Some(new) => infrastructure.insert(change.gateway.clone(), new.clone()),
+                None => infrastructure.remove(&change.gateway),
+            };
+        }
+        wanted = delta.wanted.clone().unwrap_or(wanted.clone());
         next_change_at = delta.next_change_at;
     };
     for (index, batch) in batches.iter().enumerate() {
@@ -300,6 +338,10 @@ fn check(batches: &[Vec<Step>], options: &Options) -> Result<(), TestCaseError> 
     prop_assert_eq!(&configs, &fresh.configs);
     prop_assert_eq!(&statuses, &fresh.statuses);
     prop_assert_eq!(&findings, &fresh.findings);
+    prop_assert_eq!(compiler.infrastructure(), &fresh.infrastructure);
+    prop_assert_eq!(&infrastructure, &fresh.infrastructure);
+    prop_assert_eq!(compiler.wanted(), &wanted);
+    prop_assert_eq!(&wanted, &fresh.wanted);
     Ok(())
 }
 
@@ -312,7 +354,8 @@ proptest! {
         standalone in any::<bool>(),
         shared_machine in any::<bool>(),
     ) {
-        let options = Options { now: 1_767_225_600, standalone, shared_machine, ..Options::default() };
+        let control_plane = [ObjectName::new("a", "x")].into();
+        let options = Options { now: 1_767_225_600, standalone, shared_machine, control_plane, ..Options::default() };
         check(&batches, &options)?;
     }
 }
@@ -359,6 +402,7 @@ fn an_edit_costs_what_it_touches() {
     };
     assert!(matches!(upserted.as_slice(), [portcullis_model::Resource::Route(_)]), "{upserted:?}");
     assert!(removed.is_empty() && delta.status.is_empty() && delta.findings.is_empty());
+    assert!(delta.infrastructure.is_empty() && delta.wanted.is_none());
     let changed =
         before.iter().zip(rules(&compiler)).filter(|(before, after)| !std::sync::Arc::ptr_eq(before, after)).count();
     assert_eq!(changed, 1);

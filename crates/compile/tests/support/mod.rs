@@ -9,6 +9,7 @@ use std::path::Path;
 use portcullis_api::manifest::{Limits, load, parse};
 use portcullis_api::schema::{Channel, Schemas};
 use portcullis_api::{Object, ObjectKey};
+use portcullis_compile::{Definition, Served};
 
 /// 2026-01-01T00:00:00Z: the time of all cases that do not say otherwise.
 const NOW: i64 = 1_767_225_600;
@@ -33,6 +34,8 @@ pub(crate) struct Options {
     pub(crate) channel: Channel,
     /// Whether `_defaults.yaml` files count.
     pub(crate) defaults: bool,
+    /// Release and channel of all kinds that an API server serves.
+    pub(crate) served: Option<(String, String)>,
 }
 
 impl Default for Options {
@@ -44,6 +47,7 @@ impl Default for Options {
             validate: true,
             channel: Channel::Experimental,
             defaults: true,
+            served: None,
         }
     }
 }
@@ -61,6 +65,10 @@ impl Options {
                 "sharedMachine" => options.shared_machine = truth()?,
                 "validate" => options.validate = truth()?,
                 "defaults" => options.defaults = truth()?,
+                "served" => {
+                    let (version, channel) = value.split_once(' ').ok_or_else(|| format!("options.yaml: {line}"))?;
+                    options.served = Some((version.to_owned(), channel.to_owned()));
+                }
                 "now" => {
                     options.now = value.parse().map_err(|_| format!("options.yaml: {line}: seconds since 1970"))?
                 }
@@ -78,9 +86,20 @@ impl Options {
             now: self.now,
             standalone: self.standalone,
             shared_machine: self.shared_machine,
+            served: self.served.as_ref().map(|(version, channel)| served(version, channel)),
             ..portcullis_compile::Options::default()
         }
     }
+}
+
+fn served(version: &str, channel: &str) -> Served {
+    let text = |text: &str| Some(text).filter(|text| *text != "none").map(Into::into);
+    let mut served = Served::default();
+    for kind in ["GatewayClass", "Gateway", "HTTPRoute", "ReferenceGrant"] {
+        let definition = Definition { bundle_version: text(version), channel: text(channel) };
+        served.insert("gateway.networking.k8s.io", kind, definition);
+    }
+    served
 }
 
 impl Case {

@@ -41,6 +41,11 @@ pub(crate) fn config(compiled: &Compiled) -> String {
     yaml(&serde_json::to_value(&compiled.configs).unwrap())
 }
 
+/// `infrastructure.yaml`: what must exist for each Gateway.
+pub(crate) fn infrastructure(compiled: &Compiled) -> String {
+    yaml(&serde_json::to_value(&compiled.infrastructure).unwrap())
+}
+
 fn name(key: &ObjectKey) -> String {
     key.to_string()
 }
