@@ -14,16 +14,26 @@
 //!
 //! What it takes to be allowed to do all this stands in one table: [`rights`].
 
+mod backoff;
+mod bodies;
+mod buffer;
 mod connect;
+mod decode;
+mod discovery;
 mod error;
 mod event;
 mod kinds;
+mod known;
 mod list;
 mod owned;
+mod pages;
+mod request;
 mod rights;
 mod selection;
 mod served;
+mod statistics;
 mod watch;
+mod watcher;
 
 pub use connect::{Client, ConnectError, connect};
 pub use error::{Problem, ReadError};
