@@ -163,9 +163,9 @@ impl ClientStream {
     /// Adds the versions that are held to the last request, and to as many more as they need.
     fn tell_held(&self, kind: ResourceKind, requests: &mut Vec<DeltaDiscoveryRequest>) {
         let first = (Bound::Included(kind.as_str()), Bound::Unbounded);
-        let of_kind = |(name, _): &(&Box<str>, &Box<str>)| name.split('/').next() == Some(kind.as_str());
+        let held = self.held.range::<str, _>(first).map(|(name, version)| (&**name, &**version));
         let mut bytes = 0;
-        for (name, version) in self.held.range::<str, _>(first).take_while(of_kind) {
+        for (name, version) in held.take_while(|(name, _)| name.split('/').next() == Some(kind.as_str())) {
             if bytes > CHUNK_BYTES {
                 let type_url = type_url(kind).to_owned();
                 requests.push(DeltaDiscoveryRequest { type_url, ..DeltaDiscoveryRequest::default() });

@@ -134,7 +134,7 @@ mod tests {
         let mut version = ConfigVersion::default();
         version.add("infra/web/gateway", "1");
         version.add("infra/web/listener/http", "2");
-        assert_eq!(version.to_string(), "RECORDED");
+        assert_eq!(version.to_string(), "158959612f9bd53a64a45cc4d4c129713615fc94d7852b7b25b52bffbc9fb104");
     }
 
     proptest! {
