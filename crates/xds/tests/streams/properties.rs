@@ -142,12 +142,14 @@ proptest! {
     #[test]
     fn ends_with_what_the_controller_has(steps in prop::collection::vec(step(), 0..60)) {
         let mut world = World::new();
+        let losses = steps.iter().filter(|step| matches!(step, Step::Lose)).count();
         for step in steps {
             world.run(step);
         }
         world.change(change(&web(), vec![gateway(&web(), 9)], &[]));
         [0, 1].into_iter().for_each(|replica| world.publish(replica));
         world.deliver(1000);
+        prop_assert!(world.pair.broken <= losses);
         prop_assert_eq!(&world.pair.served, &world.truth);
         let [first, second] = &world.replicas;
         prop_assert_eq!(first.catalog.version(&web()), second.catalog.version(&web()));

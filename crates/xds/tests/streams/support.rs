@@ -82,6 +82,8 @@ pub(crate) struct Pair {
     pub(crate) events: Vec<StreamEvent>,
     /// Names of resources that were received on this stream.
     pub(crate) received: Vec<String>,
+    /// Streams that one side ended.
+    pub(crate) broken: usize,
 }
 
 impl Pair {
@@ -94,6 +96,7 @@ impl Pair {
             served: BTreeMap::new(),
             events: Vec::new(),
             received: Vec::new(),
+            broken: 0,
         };
         pair.connect();
         pair
@@ -114,14 +117,14 @@ impl Pair {
     /// Delivers one message, if one is under way.
     pub(crate) fn step(&mut self, catalog: &Catalog) -> bool {
         if let Some(request) = self.to_server.pop_front() {
-            let step = self.server.on_request(request, catalog).unwrap();
+            let Ok(step) = self.server.on_request(request, catalog) else { return self.break_up() };
             self.to_client.extend(step.responses);
             self.events.extend(step.event);
             return true;
         }
         let Some(response) = self.to_client.pop_front() else { return false };
         self.received.extend(response.resources.iter().map(|resource| resource.name.clone()));
-        let step = self.client.on_response(response).unwrap();
+        let Ok(step) = self.client.on_response(response) else { return self.break_up() };
         self.to_server.extend(step.requests);
         if let Some(commit) = step.commit {
             commit.deltas.iter().for_each(|delta| Config::apply(&mut self.served, delta));
@@ -130,8 +133,16 @@ impl Pair {
         true
     }
 
+    /// One side leaves the other; the client comes again.
+    fn break_up(&mut self) -> bool {
+        self.broken += 1;
+        self.connect();
+        true
+    }
+
     pub(crate) fn settle(&mut self, catalog: &Catalog) {
         while self.step(catalog) {}
+        assert_eq!(self.broken, 0);
     }
 }
 
