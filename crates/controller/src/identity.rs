@@ -12,7 +12,7 @@
 //! | [`authority`] | the authority as a running part: the Secret, the configurations of TLS |
 //! | `token`, `owner` | what is asked of the API server |
 //! | [`issue`] | the checks, in their order, and their outcomes |
-//! | [`endpoint`] | HTTP for it, with its bounds |
+//! | [`endpoint`], `rate` | HTTP for it, with its bounds |
 
 pub mod authority;
 pub mod endpoint;
@@ -24,6 +24,7 @@ mod csr;
 mod key;
 mod owner;
 mod pem;
+pub(crate) mod rate;
 mod token;
 
 pub use authority::{Authority, AuthorityError, AuthorityOptions};

@@ -176,6 +176,11 @@ impl Authority {
         self.current.borrow().clone()
     }
 
+    /// A name that the certificates of all replicas have: of the controller's Service, with its namespace.
+    pub(crate) fn server_name(&self) -> &str {
+        &self.names.service
+    }
+
     /// A certificate for a data plane, in PEM. Every check comes before this.
     pub(super) fn issue(
         &self,
@@ -233,6 +238,8 @@ pub(super) struct IssuedCertificate {
 /// The names in this replica's certificate.
 #[derive(Clone, Debug)]
 struct Names {
+    /// `SERVICE.NAMESPACE.svc`
+    service: String,
     dns: Vec<String>,
     ip: Option<IpAddr>,
     identity: Identity,
@@ -256,6 +263,7 @@ impl Names {
                 qualified.clone(),
                 format!("{qualified}.{cluster_domain}"),
             ],
+            service: qualified,
             ip: *pod_ip,
             identity: Identity::Controller { pod: pod.as_str().into() },
         })

@@ -4,9 +4,8 @@
 //! says no more than the caller could know. The bounds: connections in all, new ones per address and time, one request per connection,
 //! the size of head and body, the time for all of it, questions to the API server at a time.
 
-use std::collections::HashMap;
 use std::convert::Infallible;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -29,6 +28,7 @@ use zeroize::Zeroizing;
 
 use super::authority::Authority;
 use super::issue::{IdentityRequest, Issuer, Known, Refusal};
+use super::rate::Rate;
 
 /// The only path.
 pub const PATH: &str = "/v1/identity";
@@ -45,13 +45,6 @@ const HEAD_TIMEOUT: Duration = Duration::from_secs(5);
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(15);
 /// For the whole connection.
 const CONNECTION_TIMEOUT: Duration = Duration::from_secs(30);
-
-/// New connections that one address may make at once: many pods may stand behind one address of a node.
-const BURST: f64 = 64.0;
-/// And per second after that.
-const PER_SECOND: f64 = 16.0;
-/// Addresses that are remembered.
-const ADDRESSES: usize = 4096;
 
 /// The endpoint, bound to its port.
 pub(crate) struct Endpoint {
@@ -284,55 +277,9 @@ fn respond(outcome: &Outcome, body: Option<Vec<u8>>) -> Response<Full<Bytes>> {
     response
 }
 
-/// New connections by address.
-#[derive(Default)]
-struct Rate {
-    /// What is left of the burst, and when that was reckoned.
-    left: HashMap<IpAddr, (f64, Instant)>,
-}
-
-impl Rate {
-    fn allows(&mut self, address: IpAddr, now: Instant) -> bool {
-        let refilled = |(left, at): (f64, Instant)| {
-            (left + now.saturating_duration_since(at).as_secs_f64() * PER_SECOND).min(BURST)
-        };
-        if self.left.len() >= ADDRESSES && !self.left.contains_key(&address) {
-            self.left.retain(|_, state| refilled(*state) < BURST);
-            if self.left.len() >= ADDRESSES {
-                return false;
-            }
-        }
-        let state = self.left.entry(address).or_insert((BURST, now));
-        let left = refilled(*state);
-        let allowed = left >= 1.0;
-        *state = (if allowed { left - 1.0 } else { left }, now);
-        allowed
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn an_address_has_its_own_rate_and_the_table_is_bounded() {
-        let mut rate = Rate::default();
-        let now = Instant::now();
-        let [one, other] = [[10, 0, 0, 1], [10, 0, 0, 2]].map(IpAddr::from);
-        let allowed = (0..1000).filter(|_| rate.allows(one, now)).count();
-        assert_eq!(allowed, BURST as usize);
-        assert!(rate.allows(other, now));
-        let allowed = (0..1000).filter(|_| rate.allows(one, now + Duration::from_secs(1))).count();
-        assert_eq!(allowed, PER_SECOND as usize);
-
-        for index in 0..2 * ADDRESSES as u32 {
-            rate.allows(IpAddr::from((index + 1_000_000).to_be_bytes()), now);
-        }
-        assert_eq!(rate.left.len(), ADDRESSES);
-        let later = now + Duration::from_secs(60);
-        assert!(rate.allows(IpAddr::from([9, 9, 9, 9]), later));
-        assert_eq!(rate.left.len(), 1);
-    }
 
     #[test]
     fn one_bearer_token_is_read() {

@@ -1,0 +1,68 @@
+//! How often one address may connect: a handshake costs more than a packet.
+//!
+//! In flow addresses of accepted connections; out flows whether a handshake may begin. The table is bounded; when it is full of
+//! addresses that are all at their limit, new ones wait.
+
+use std::collections::HashMap;
+use std::net::IpAddr;
+use std::time::Instant;
+
+/// New connections that one address may make at once: many pods may stand behind one address of a node.
+const BURST: f64 = 64.0;
+/// And per second after that.
+const PER_SECOND: f64 = 16.0;
+/// Addresses that are remembered.
+const ADDRESSES: usize = 4096;
+
+/// New connections by address.
+#[derive(Default)]
+pub(crate) struct Rate {
+    /// What is left of the burst, and when that was reckoned.
+    left: HashMap<IpAddr, (f64, Instant)>,
+}
+
+impl Rate {
+    /// True when this address may connect now, which counts as a connection.
+    pub(crate) fn allows(&mut self, address: IpAddr, now: Instant) -> bool {
+        let refilled = |(left, at): (f64, Instant)| {
+            (left + now.saturating_duration_since(at).as_secs_f64() * PER_SECOND).min(BURST)
+        };
+        if self.left.len() >= ADDRESSES && !self.left.contains_key(&address) {
+            self.left.retain(|_, state| refilled(*state) < BURST);
+            if self.left.len() >= ADDRESSES {
+                return false;
+            }
+        }
+        let state = self.left.entry(address).or_insert((BURST, now));
+        let left = refilled(*state);
+        let allowed = left >= 1.0;
+        *state = (if allowed { left - 1.0 } else { left }, now);
+        allowed
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::Duration;
+
+    #[test]
+    fn an_address_has_its_own_rate_and_the_table_is_bounded() {
+        let mut rate = Rate::default();
+        let now = Instant::now();
+        let [one, other] = [[10, 0, 0, 1], [10, 0, 0, 2]].map(IpAddr::from);
+        let allowed = (0..1000).filter(|_| rate.allows(one, now)).count();
+        assert_eq!(allowed, BURST as usize);
+        assert!(rate.allows(other, now));
+        let allowed = (0..1000).filter(|_| rate.allows(one, now + Duration::from_secs(1))).count();
+        assert_eq!(allowed, PER_SECOND as usize);
+
+        for index in 0..2 * ADDRESSES as u32 {
+            rate.allows(IpAddr::from((index + 1_000_000).to_be_bytes()), now);
+        }
+        assert_eq!(rate.left.len(), ADDRESSES);
+        let later = now + Duration::from_secs(60);
+        assert!(rate.allows(IpAddr::from([9, 9, 9, 9]), later));
+        assert_eq!(rate.left.len(), 1);
+    }
+}
