@@ -14,7 +14,7 @@ use portcullis_decide::{Connection, Linked, RequestHead, Step};
 use portcullis_model::{
     Attachment, BackendKey, BackendTarget, Config, Gateway, Hostname, Listener, ListenerKey, ListenerProtocol,
     ListenerState, ObjectName, PathMatch, Route, RouteHostname, RouteKey, RouteKind, RouteMatch, Rule, RuleAction,
-    StringMatch, Timeouts, ValueMatch, WeightedBackend, Upstreams,
+    StringMatch, Timeouts, Upstreams, ValueMatch, WeightedBackend,
 };
 use std::hint::black_box;
 use std::sync::Arc;
@@ -146,7 +146,13 @@ fn value(at: usize) -> HeaderValue {
 
 fn config(shape: Shape, count: usize) -> Config {
     let name = ObjectName::new("infra", "gateway");
-    let mut config = Config::new(Arc::new(Gateway { name, gateway_class: "x".into(), addresses: Vec::new(), generation: 0, upstreams: Upstreams::default() }));
+    let mut config = Config::new(Arc::new(Gateway {
+        name,
+        gateway_class: "x".into(),
+        addresses: Vec::new(),
+        generation: 0,
+        upstreams: Upstreams::default(),
+    }));
     let key = ListenerKey::of_gateway("http");
     config.listeners.insert(
         key.clone(),

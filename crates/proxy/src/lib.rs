@@ -36,4 +36,4 @@ pub use http::h1::Options as Http1Options;
 pub use options::{ConnectionLimits, Http2Options, Options, PortMap, Timeouts};
 pub use route::ForwardingOptions;
 pub use telemetry::TelemetryOptions;
-pub use upstream::UpstreamOptions;
+pub use upstream::{Guard, UpstreamOptions};

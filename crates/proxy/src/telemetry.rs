@@ -52,6 +52,7 @@ pub(crate) struct Telemetry {
     refused: Family<Counter, 2>,
     upstream_errors: Family<Counter, 2>,
     retries: Family<Counter, 1>,
+    upstream_refused: Family<Counter, 1>,
     mirrors: Family<Counter, 1>,
     requests_active: Gauge,
     tunnels: Gauge,
@@ -129,6 +130,12 @@ impl Telemetry {
                 "portcullis_retries_total",
                 "Further tries of requests, by the reason of the try before.",
                 [Label::closed("reason")],
+                16,
+            )?,
+            upstream_refused: registry.counters(
+                "portcullis_upstream_refused_total",
+                "Connections to backends that were refused for the class of their address.",
+                [Label::closed("class")],
                 16,
             )?,
             mirrors: registry.counters("portcullis_mirrors_total", mirrors, [Label::closed("outcome")], 8)?,
@@ -293,6 +300,11 @@ impl WorkerTelemetry {
     pub(crate) fn retried(&self, reason: &'static str) {
         let mut retries = self.retries.borrow_mut();
         retries.entry(reason).or_insert_with(|| self.telemetry.retries.with([reason])).increment(&self.shard);
+    }
+
+    /// An endpoint is not connected to. Rare, and slow on purpose: nothing is kept for it.
+    pub(crate) fn upstream_refused(&self, class: &'static str) {
+        self.telemetry.upstream_refused.with([class]).increment(&self.shard);
     }
 
     /// A copy of a request ended.

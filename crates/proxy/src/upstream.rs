@@ -8,12 +8,15 @@ pub(crate) mod connect;
 pub(crate) mod dns;
 pub(crate) mod endpoints;
 pub(crate) mod exchange;
+pub(crate) mod guard;
 pub(crate) mod pool;
 pub(crate) mod request_body;
 pub(crate) mod response_body;
 pub(crate) mod retry;
 pub(crate) mod shape;
 pub(crate) mod upgrade;
+
+pub use guard::Guard;
 
 use crate::options::Options;
 use crate::telemetry::WorkerTelemetry;
@@ -65,6 +68,8 @@ pub struct UpstreamOptions {
     /// Where nothing is ever sent, whoever names it as an endpoint: the admin and telemetry servers of this process. An
     /// unspecified address stands for every address of this machine.
     pub forbidden: Vec<SocketAddr>,
+    /// Refuses addresses that no backend has, as loopback and metadata services. `None` where backends are beside the gateway.
+    pub guard: Option<Guard>,
 }
 
 impl Default for UpstreamOptions {
@@ -89,6 +94,7 @@ impl Default for UpstreamOptions {
             mirror_timeout: Duration::from_secs(30),
             tunnel_idle_timeout: Some(Duration::from_secs(3600)),
             forbidden: Vec::new(),
+            guard: None,
         }
     }
 }
@@ -107,6 +113,8 @@ pub(crate) struct Upstreams {
     pub(crate) turns: crate::route::turns::Turns,
     /// Copies of requests that are under way.
     pub(crate) mirrors: Cell<usize>,
+    /// What is told of endpoints that are refused.
+    pub(crate) refusals: connect::Refusals,
 }
 
 impl Upstreams {
@@ -119,12 +127,13 @@ impl Upstreams {
             random: RefCell::new(fastrand::Rng::new()),
             turns: crate::route::turns::Turns::default(),
             mirrors: Cell::new(0),
+            refusals: connect::Refusals::default(),
         }
     }
 
     /// Follows a new snapshot.
     pub(crate) fn apply(&self, snapshot: &Snapshot) {
-        self.backends.apply(snapshot);
+        self.backends.apply(snapshot, self.options.guard.as_ref());
     }
 
     /// To be called every second or so: closes what is idle, forgets what is gone.

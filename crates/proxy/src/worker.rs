@@ -41,6 +41,8 @@ pub(crate) struct Snapshot {
 pub(crate) struct ServedGateway {
     /// Its name.
     pub(crate) name: ObjectName,
+    /// The Gateway as configured.
+    pub(crate) gateway: Arc<portcullis_model::Gateway>,
     /// What `decide` made of its configuration.
     pub(crate) linked: Arc<Linked>,
     /// The backends that its routes name. The same `Arc` as before when none changed.

@@ -5,13 +5,19 @@ use portcullis_decide::{Answer, Connection, Forward, Linked, Need, RequestHead, 
 use portcullis_model::{
     Attachment, BackendKey, BackendTarget, CertificateKey, Config, Failure, FailureReason, Filter, Gateway, Hostname,
     Listener, ListenerKey, ListenerProtocol, ListenerState, ListenerTls, ObjectName, PathMatch, Route, RouteHostname,
-    RouteKey, RouteKind, RouteMatch, Rule, RuleAction, StringMatch, Timeouts, ValueMatch, WeightedBackend, Upstreams,
+    RouteKey, RouteKind, RouteMatch, Rule, RuleAction, StringMatch, Timeouts, Upstreams, ValueMatch, WeightedBackend,
 };
 use std::sync::Arc;
 
 pub fn gateway() -> Config {
     let name = ObjectName::new("infra", "gateway");
-    Config::new(Arc::new(Gateway { name, gateway_class: "portcullis".into(), addresses: Vec::new(), generation: 0, upstreams: Upstreams::default() }))
+    Config::new(Arc::new(Gateway {
+        name,
+        gateway_class: "portcullis".into(),
+        addresses: Vec::new(),
+        generation: 0,
+        upstreams: Upstreams::default(),
+    }))
 }
 
 /// `name port hostname`; HTTPS on 443 and 8443.

@@ -203,6 +203,7 @@ impl Control {
         let kept = |touched: bool| previous.as_ref().filter(|_| !touched);
         let served = ServedGateway {
             name: name.clone(),
+            gateway: config.gateway.clone(),
             backends: match kept(touched.backends) {
                 Some(previous) => previous.backends.clone(),
                 None => Arc::new(config.backends.clone()),

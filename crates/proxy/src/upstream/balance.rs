@@ -62,7 +62,7 @@ impl Picker<'_> {
 
     fn is_good(&self, endpoint: &Endpoint) -> bool {
         let failed = endpoint.failed_at().is_some_and(|at| Instant::now().duration_since(at) < self.failure_memory);
-        !failed && !self.tried.contains(&endpoint.address)
+        !failed && !endpoint.is_refused() && !self.tried.contains(&endpoint.address)
     }
 }
 
@@ -77,14 +77,16 @@ fn less_loaded<'e>(endpoints: &'e [Rc<Endpoint>], random: &mut fastrand::Rng) ->
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::upstream::endpoints::OpenRequest;
+    use crate::upstream::endpoints::{Known, OpenRequest};
     use portcullis_model::BackendProtocol;
 
     const MEMORY: Duration = Duration::from_secs(3600);
 
     fn endpoints(count: u16) -> Vec<Rc<Endpoint>> {
         let address = |port| SocketAddr::from(([127, 0, 0, 1], port));
-        (1..=count).map(|port| Rc::new(Endpoint::new(address(port), BackendProtocol::Http1))).collect()
+        (1..=count)
+            .map(|port| Rc::new(Endpoint::new(address(port), BackendProtocol::Http1, false, Known::default())))
+            .collect()
     }
 
     fn picked(picker: &Picker<'_>, endpoints: &[Rc<Endpoint>], times: usize) -> Vec<usize> {

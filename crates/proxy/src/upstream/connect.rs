@@ -5,12 +5,16 @@
 //! read of a client, its going away cannot be seen.
 
 use super::UpstreamOptions;
+use super::endpoints::Endpoint;
+use super::guard::AddressClass;
+use crate::worker::Worker;
+use std::cell::Cell;
 use std::future::Future;
 use std::io::{self, IoSlice};
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::task::{Context, Poll};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::time::Sleep;
@@ -27,15 +31,20 @@ pub(crate) enum ConnectError {
     /// The limit of connections to one endpoint is reached.
     #[error("the limit of connections to the endpoint is reached")]
     TooMany,
-    /// The endpoint is one of this process's own servers for operators.
-    #[error("the endpoint is a server of this gateway for its operators")]
-    Forbidden,
+    /// The endpoint's address is one that no request is sent to.
+    #[error("no request is sent to addresses of class {0}")]
+    Forbidden(AddressClass),
 }
 
-/// Connects within the time.
-pub(crate) async fn connect(address: SocketAddr, options: &UpstreamOptions) -> Result<Stream, ConnectError> {
-    if options.forbidden.iter().any(|forbidden| is_same_server(*forbidden, address)) {
-        return Err(ConnectError::Forbidden);
+/// Connects within the time, unless no request may be sent there.
+pub(crate) async fn connect(worker: &Worker, endpoint: &Endpoint) -> Result<Stream, ConnectError> {
+    let (address, options) = (endpoint.address, &worker.upstreams.options);
+    if let Some(class) = refusal(endpoint, options) {
+        worker.telemetry.upstream_refused(class.as_str());
+        if endpoint.mark_refused() {
+            worker.upstreams.refusals.tell(endpoint, class);
+        }
+        return Err(ConnectError::Forbidden(class));
     }
     let stream = match tokio::time::timeout(options.connect_timeout, TcpStream::connect(address)).await {
         Ok(Ok(stream)) => stream,
@@ -45,6 +54,41 @@ pub(crate) async fn connect(address: SocketAddr, options: &UpstreamOptions) -> R
     // A stream on which this fails works all the same, only slower.
     let _ = stream.set_nodelay(true);
     Ok(Stream { tcp: stream, stall: None, limit: options.write_stall })
+}
+
+fn refusal(endpoint: &Endpoint, options: &UpstreamOptions) -> Option<AddressClass> {
+    if options.forbidden.iter().any(|forbidden| is_same_server(*forbidden, endpoint.address)) {
+        return Some(AddressClass::OwnServer);
+    }
+    endpoint.refusal(options.guard.as_ref()?)
+}
+
+/// Tells of refused endpoints in the program's log, at most once in a while: their number is somebody else's choice.
+#[derive(Default)]
+pub(crate) struct Refusals {
+    told_at: Cell<Option<Instant>>,
+    untold: Cell<u64>,
+}
+
+impl Refusals {
+    const INTERVAL: Duration = Duration::from_secs(10);
+
+    fn tell(&self, endpoint: &Endpoint, class: AddressClass) {
+        let now = Instant::now();
+        if self.told_at.get().is_some_and(|at| now.duration_since(at) < Self::INTERVAL) {
+            self.untold.set(self.untold.get() + 1);
+            return;
+        }
+        self.told_at.set(Some(now));
+        tracing::warn!(
+            gateway = %endpoint.gateway(),
+            address = %endpoint.address,
+            %class,
+            others = self.untold.take(),
+            "an endpoint is not connected to: no request is sent to addresses of this class unless the class's GatewayParameters allow \
+             it in upstreams.allowedAddresses"
+        );
+    }
 }
 
 /// Whether a connection to `address` would reach a server that listens on `server`.

@@ -6,9 +6,10 @@
 
 use super::UpstreamOptions;
 use super::dns;
+use super::guard::{AddressClass, Guard};
 use super::pool::{http1, http2};
 use crate::worker::{ServedGateway, Snapshot};
-use portcullis_model::{Backend as Config, BackendKey, BackendProtocol, Discovery, Endpoints, ObjectName};
+use portcullis_model::{Backend as Config, BackendKey, BackendProtocol, Discovery, Endpoints, Gateway, ObjectName};
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, HashMap};
 use std::net::SocketAddr;
@@ -27,6 +28,7 @@ pub(crate) struct Backends {
 }
 
 struct OfGateway {
+    known: Known,
     configs: Arc<BTreeMap<BackendKey, Arc<Config>>>,
     endpoints: Arc<BTreeMap<BackendKey, Arc<Endpoints>>>,
     backends: HashMap<BackendKey, Rc<Backend>, foldhash::fast::RandomState>,
@@ -34,7 +36,7 @@ struct OfGateway {
 
 impl Backends {
     /// Follows a new snapshot: backends keep the state of the endpoints that are still there.
-    pub(crate) fn apply(&self, snapshot: &Snapshot) {
+    pub(crate) fn apply(&self, snapshot: &Snapshot, guard: Option<&Guard>) {
         let mut gateways = self.gateways.borrow_mut();
         gateways.retain(|name, gateway| {
             let stays = snapshot.gateways.contains_key(name);
@@ -45,7 +47,7 @@ impl Backends {
         });
         for (name, served) in &snapshot.gateways {
             match gateways.get_mut(name) {
-                Some(gateway) => gateway.follow(served),
+                Some(gateway) => gateway.follow(served, guard),
                 None => drop(gateways.insert(name.clone(), OfGateway::new(served))),
             }
         }
@@ -83,18 +85,28 @@ impl Backends {
 
 impl OfGateway {
     fn new(served: &ServedGateway) -> Self {
-        Self { configs: served.backends.clone(), endpoints: served.endpoints.clone(), backends: HashMap::default() }
+        Self {
+            known: Known::new(served.gateway.clone()),
+            configs: served.backends.clone(),
+            endpoints: served.endpoints.clone(),
+            backends: HashMap::default(),
+        }
     }
 
     fn add(&mut self, key: &BackendKey) -> Option<Rc<Backend>> {
         let config = self.configs.get(key)?;
-        let backend = Rc::new(Backend::new(config.clone()));
+        let backend = Rc::new(Backend::new(config.clone(), self.known.clone()));
         backend.follow(self.endpoints.get(key));
         self.backends.insert(key.clone(), backend.clone());
         Some(backend)
     }
 
-    fn follow(&mut self, served: &ServedGateway) {
+    fn follow(&mut self, served: &ServedGateway, guard: Option<&Guard>) {
+        if self.known.replace(&served.gateway) {
+            // What is refused from now on gets no further request, on open connections neither.
+            let backends = self.backends.values();
+            backends.for_each(|backend| backend.endpoints.borrow().iter().for_each(|endpoint| endpoint.judge(guard)));
+        }
         if Arc::ptr_eq(&self.configs, &served.backends) && Arc::ptr_eq(&self.endpoints, &served.endpoints) {
             return;
         }
@@ -120,15 +132,17 @@ impl OfGateway {
 /// A backend with its endpoints.
 pub(crate) struct Backend {
     config: Arc<Config>,
+    known: Known,
     source: RefCell<Option<Arc<Endpoints>>>,
     endpoints: RefCell<Rc<[Rc<Endpoint>]>>,
     last_used: Cell<Instant>,
 }
 
 impl Backend {
-    fn new(config: Arc<Config>) -> Self {
+    fn new(config: Arc<Config>, known: Known) -> Self {
         Self {
             config,
+            known,
             source: RefCell::new(None),
             endpoints: RefCell::new(Rc::new([])),
             last_used: Cell::new(Instant::now()),
@@ -149,7 +163,8 @@ impl Backend {
     pub(crate) async fn endpoints(&self, resolver: &dns::Resolver) -> Rc<[Rc<Endpoint>]> {
         if let Discovery::Dns { hostname, port } = &self.config.discovery {
             let addresses = resolver.addresses(hostname).await;
-            let mut addresses: Vec<_> = addresses.iter().map(|address| SocketAddr::new(*address, *port)).collect();
+            let mut addresses: Vec<_> =
+                addresses.iter().map(|address| (SocketAddr::new(*address, *port), false)).collect();
             addresses.sort_unstable();
             addresses.dedup();
             self.replace(&addresses);
@@ -167,23 +182,29 @@ impl Backend {
             (Some(known), Some(new)) if Arc::ptr_eq(known, new) => return,
             _ => {}
         }
-        let addresses: Vec<_> =
-            source.map(|source| source.endpoints.iter().map(|endpoint| endpoint.address).collect()).unwrap_or_default();
+        let addresses: Vec<_> = source
+            .map(|source| source.endpoints.iter().map(|endpoint| (endpoint.address, endpoint.is_pod)).collect())
+            .unwrap_or_default();
         self.replace(&addresses);
         *self.source.borrow_mut() = source.cloned();
     }
 
     /// Endpoints that stay keep their state; those that go close their idle connections and finish the others.
-    fn replace(&self, addresses: &[SocketAddr]) {
+    fn replace(&self, addresses: &[(SocketAddr, bool)]) {
         let known = self.endpoints.borrow().clone();
-        if known.len() == addresses.len() && known.iter().zip(addresses).all(|(known, new)| known.address == *new) {
+        let is_same =
+            |(known, new): (&Rc<Endpoint>, &(SocketAddr, bool))| known.address == new.0 && known.is_pod.get() == new.1;
+        if known.len() == addresses.len() && known.iter().zip(addresses).all(is_same) {
             return;
         }
         let mut by_address: HashMap<SocketAddr, &Rc<Endpoint>> =
             known.iter().map(|endpoint| (endpoint.address, endpoint)).collect();
-        let new = addresses.iter().map(|address| match by_address.remove(address) {
-            Some(endpoint) => endpoint.clone(),
-            None => Rc::new(Endpoint::new(*address, self.config.protocol)),
+        let new = addresses.iter().map(|(address, is_pod)| match by_address.remove(address) {
+            Some(endpoint) => {
+                endpoint.set_pod(*is_pod);
+                endpoint.clone()
+            }
+            None => Rc::new(Endpoint::new(*address, self.config.protocol, *is_pod, self.known.clone())),
         });
         let new: Rc<[Rc<Endpoint>]> = new.collect();
         by_address.values().for_each(|endpoint| endpoint.remove());
@@ -200,6 +221,25 @@ impl Backend {
     }
 }
 
+/// What is known of a Gateway, shared by all of its endpoints.
+#[derive(Clone)]
+pub(crate) struct Known(Rc<RefCell<Arc<Gateway>>>);
+
+impl Known {
+    fn new(gateway: Arc<Gateway>) -> Self {
+        Self(Rc::new(RefCell::new(gateway)))
+    }
+
+    /// Says whether other addresses are refused now.
+    fn replace(&self, gateway: &Arc<Gateway>) -> bool {
+        if Arc::ptr_eq(&self.0.borrow(), gateway) {
+            return false;
+        }
+        let before = self.0.replace(gateway.clone());
+        before.upstreams != gateway.upstreams
+    }
+}
+
 /// One address of a backend.
 pub(crate) struct Endpoint {
     /// Where it listens.
@@ -212,22 +252,28 @@ pub(crate) struct Endpoint {
     pub(crate) idle: http1::Idle,
     /// HTTP/2 connections.
     pub(crate) http2: http2::Connections,
+    known: Known,
+    is_pod: Cell<bool>,
     open: Cell<u32>,
     failed_at: Cell<Option<Instant>>,
+    is_refused: Cell<bool>,
     is_removed: Cell<bool>,
 }
 
 impl Endpoint {
     /// An endpoint without connections.
-    pub(crate) fn new(address: SocketAddr, protocol: BackendProtocol) -> Self {
+    pub(crate) fn new(address: SocketAddr, protocol: BackendProtocol, is_pod: bool, known: Known) -> Self {
         Self {
             address,
             protocol,
             connections: Cell::new(0),
             idle: http1::Idle::default(),
             http2: http2::Connections::default(),
+            known,
+            is_pod: Cell::new(is_pod),
             open: Cell::new(0),
             failed_at: Cell::new(None),
+            is_refused: Cell::new(false),
             is_removed: Cell::new(false),
         }
     }
@@ -240,6 +286,41 @@ impl Endpoint {
     /// When it could not be reached, unless it was since.
     pub(crate) fn failed_at(&self) -> Option<Instant> {
         self.failed_at.get()
+    }
+
+    /// The Gateway for which it is reached.
+    pub(crate) fn gateway(&self) -> ObjectName {
+        self.known.0.borrow().name.clone()
+    }
+
+    /// Why it is not connected to.
+    pub(crate) fn refusal(&self, guard: &Guard) -> Option<AddressClass> {
+        guard.refusal(self.address, self.is_pod.get(), &self.known.0.borrow().upstreams)
+    }
+
+    /// Whether it was refused, so that others are better. Asked again at each connection all the same.
+    pub(crate) fn is_refused(&self) -> bool {
+        self.is_refused.get()
+    }
+
+    /// It was refused; says whether that is new.
+    pub(crate) fn mark_refused(&self) -> bool {
+        !self.is_refused.replace(true)
+    }
+
+    fn set_pod(&self, is_pod: bool) {
+        if self.is_pod.replace(is_pod) != is_pod {
+            self.is_refused.set(false);
+            self.close_idle();
+        }
+    }
+
+    /// What is known has changed.
+    fn judge(&self, guard: Option<&Guard>) {
+        self.is_refused.set(false);
+        if guard.is_some_and(|guard| self.refusal(guard).is_some()) {
+            self.close_idle();
+        }
     }
 
     /// It could not be reached.
@@ -300,7 +381,17 @@ impl Drop for OpenRequest {
 mod tests {
     use super::*;
     use portcullis_decide::Linked;
-    use portcullis_model::{Config as Compiled, Endpoint as Address, Gateway, Upstreams};
+    use portcullis_model::{Config as Compiled, Endpoint as Address, Upstreams};
+
+    impl Default for Known {
+        fn default() -> Self {
+            Self::new(Arc::new(gateway_resource(Upstreams::default())))
+        }
+    }
+
+    fn gateway_resource(upstreams: Upstreams) -> Gateway {
+        Gateway { name: gateway(), gateway_class: "class".into(), addresses: Vec::new(), generation: 0, upstreams }
+    }
 
     fn key(name: &str) -> BackendKey {
         BackendKey { service: ObjectName::new("default", name), port: 80 }
@@ -311,13 +402,15 @@ mod tests {
     }
 
     fn snapshot(backends: &[(&str, BackendProtocol, &[u16])]) -> Snapshot {
-        let compiled =
-            Compiled::new(Arc::new(Gateway { name: gateway(), gateway_class: "class".into(), addresses: Vec::new(), generation: 0, upstreams: Upstreams::default() }));
+        let resource = Arc::new(gateway_resource(Upstreams::default()));
+        let compiled = Compiled::new(resource.clone());
         let config =
             |name: &str, protocol| Arc::new(Config { key: key(name), protocol, discovery: Discovery::EndpointSlices });
-        let endpoint = |port: &u16| Address { address: SocketAddr::from(([127, 0, 0, 1], *port)), zone: None, is_pod: false };
+        let endpoint =
+            |port: &u16| Address { address: SocketAddr::from(([127, 0, 0, 1], *port)), zone: None, is_pod: false };
         let served = ServedGateway {
             name: gateway(),
+            gateway: resource,
             linked: Arc::new(Linked::link(&compiled, None)),
             backends: Arc::new(
                 backends.iter().map(|(name, protocol, _)| (key(name), config(name, *protocol))).collect(),
@@ -347,7 +440,7 @@ mod tests {
         use BackendProtocol::{H2c, Http1};
         let backends = Backends::default();
         assert_eq!(ports(&backends, "a"), None);
-        backends.apply(&snapshot(&[("a", Http1, &[1, 2]), ("b", Http1, &[])]));
+        backends.apply(&snapshot(&[("a", Http1, &[1, 2]), ("b", Http1, &[])]), None);
         assert_eq!(ports(&backends, "a"), Some(vec![1, 2]));
         assert_eq!(ports(&backends, "b"), Some(vec![]));
         assert_eq!(ports(&backends, "c"), None);
@@ -355,13 +448,13 @@ mod tests {
         let a = backends.find(&gateway(), &key("a")).unwrap();
         let (first, second) = (a.endpoints.borrow()[0].clone(), a.endpoints.borrow()[1].clone());
         let _open = OpenRequest::new(second.clone());
-        backends.apply(&snapshot(&[("a", Http1, &[2, 3])]));
+        backends.apply(&snapshot(&[("a", Http1, &[2, 3])]), None);
         assert_eq!(ports(&backends, "a"), Some(vec![2, 3]));
         assert!(Rc::ptr_eq(&a.endpoints.borrow()[0], &second), "the same state");
         assert_eq!(a.endpoints.borrow()[0].open_requests(), 1);
         assert!(first.is_removed() && !second.is_removed());
 
-        backends.apply(&snapshot(&[("a", H2c, &[2, 3])]));
+        backends.apply(&snapshot(&[("a", H2c, &[2, 3])]), None);
         assert!(second.is_removed(), "another protocol, other connections");
         assert_eq!(backends.find(&gateway(), &key("a")).unwrap().protocol(), H2c);
     }
@@ -369,11 +462,11 @@ mod tests {
     #[test]
     fn a_backend_that_left_serves_requests_decided_before() {
         let backends = Backends::default();
-        backends.apply(&snapshot(&[("a", BackendProtocol::Http1, &[1])]));
+        backends.apply(&snapshot(&[("a", BackendProtocol::Http1, &[1])]), None);
         assert_eq!(ports(&backends, "a"), Some(vec![1]));
-        backends.apply(&snapshot(&[]));
+        backends.apply(&snapshot(&[]), None);
         assert_eq!(ports(&backends, "a"), Some(vec![1]));
-        backends.apply(&Snapshot::default());
+        backends.apply(&Snapshot::default(), None);
         assert_eq!(ports(&backends, "a"), None, "the Gateway is gone");
     }
 }

@@ -48,7 +48,7 @@ impl Trouble {
             Self::Connect(ConnectError::Timeout) => "ConnectTimeout",
             Self::Connect(ConnectError::Failed(_)) => "ConnectFailure",
             Self::Connect(ConnectError::TooMany) => "Overflow",
-            Self::Connect(ConnectError::Forbidden) => "Forbidden",
+            Self::Connect(ConnectError::Forbidden(_)) => "Forbidden",
             Self::Unsent => "Unsent",
             Self::NotProcessed => "NotProcessed",
             Self::Stale => "StaleConnection",

@@ -5,7 +5,8 @@ use portcullis_model::{
     Attachment, Backend, BackendKey, BackendProtocol, BackendTarget, Certificate, CertificateKey, ConfigDelta,
     Discovery, Endpoint, Endpoints, Gateway as GatewayResource, Hostname, Listener, ListenerKey, ListenerProtocol,
     ListenerState, ListenerTls, ObjectName, PathMatch, PrivateKey, PrivateKeyFormat, Redirect, Resource, ResourceKey,
-    Route, RouteHostname, RouteKey, RouteKind, RouteMatch, Rule, RuleAction, SecretBytes, Timeouts, WeightedBackend, Upstreams,
+    Route, RouteHostname, RouteKey, RouteKind, RouteMatch, Rule, RuleAction, SecretBytes, Timeouts, Upstreams,
+    WeightedBackend,
 };
 use portcullis_proxy::{Applied, Options, PortMap, Proxy};
 use portcullis_runtime::drain::Drain;

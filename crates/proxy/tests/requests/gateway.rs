@@ -4,9 +4,9 @@ use portcullis_model::{
     Attachment, Backend, BackendKey, BackendProtocol, BackendTarget, ConfigDelta, Discovery, Endpoint, Endpoints,
     Failure, FailureReason, Filter, Gateway as GatewayResource, Hostname, Listener, ListenerKey, ListenerProtocol,
     ListenerState, ObjectName, PathMatch, Resource, ResourceKey, Retry, Route, RouteHostname, RouteKey, RouteKind,
-    RouteMatch, Rule, RuleAction, Timeouts, WeightedBackend, Upstreams,
+    RouteMatch, Rule, RuleAction, Timeouts, Upstreams, WeightedBackend,
 };
-use portcullis_proxy::{Options, PortMap, Proxy};
+use portcullis_proxy::{Guard, Options, PortMap, Proxy};
 use portcullis_runtime::drain::Drain;
 use portcullis_runtime::log::{AccessLog, AccessLogOptions, AccessLogTarget};
 use portcullis_runtime::metrics::{Format, Registry};
@@ -32,6 +32,7 @@ pub(crate) struct Setup {
     pub(crate) options: Options,
     rules: Vec<Rule>,
     backends: Vec<(Backend, Endpoints)>,
+    upstreams: Upstreams,
 }
 
 impl Setup {
@@ -42,7 +43,7 @@ impl Setup {
             default_bind: vec![[127, 0, 0, 1].into()],
             ..Options::default()
         };
-        Self { options, rules: Vec::new(), backends: Vec::new() }
+        Self { options, rules: Vec::new(), backends: Vec::new(), upstreams: Upstreams::default() }
     }
 
     /// One rule for everything, to one HTTP/1.1 backend.
@@ -79,6 +80,13 @@ impl Setup {
         self
     }
 
+    /// With the guard of upstream addresses, and what it is told of the Gateway.
+    pub(crate) fn guarded(mut self, upstreams: Upstreams) -> Self {
+        self.options.upstream.guard = Some(Guard::default());
+        self.upstreams = upstreams;
+        self
+    }
+
     pub(crate) fn options(mut self, change: impl FnOnce(&mut Options)) -> Self {
         change(&mut self.options);
         self
@@ -109,13 +117,7 @@ impl Setup {
         };
         let proxy = Proxy::start(self.options, &registry, log.as_ref(), &drain).unwrap();
         let mut upserted = vec![
-            Resource::Gateway(Arc::new(GatewayResource {
-                name: name("gateway"),
-                gateway_class: "portcullis".into(),
-                addresses: Vec::new(),
-                generation: 0,
-                upstreams: Upstreams::default(),
-            })),
+            gateway(self.upstreams),
             Resource::Listener(Arc::new(Listener {
                 key: ListenerKey::of_gateway("http"),
                 port: 80,
@@ -146,6 +148,11 @@ impl Gateway {
     /// Replaces the route.
     pub(crate) async fn set_rules(&self, rules: Vec<Rule>) {
         self.apply(Resource::Route(Arc::new(route(rules)))).await;
+    }
+
+    /// Replaces what the guard of upstream addresses is told.
+    pub(crate) async fn set_upstreams(&self, upstreams: Upstreams) {
+        self.apply(gateway(upstreams)).await;
     }
 
     /// Takes the route away.
@@ -197,6 +204,16 @@ impl Gateway {
     }
 }
 
+fn gateway(upstreams: Upstreams) -> Resource {
+    Resource::Gateway(Arc::new(GatewayResource {
+        name: name("gateway"),
+        gateway_class: "portcullis".into(),
+        addresses: Vec::new(),
+        generation: 0,
+        upstreams,
+    }))
+}
+
 pub(crate) fn name(name: &str) -> ObjectName {
     ObjectName::new("default", name)
 }
@@ -206,7 +223,8 @@ pub(crate) fn key(backend: &str) -> BackendKey {
 }
 
 fn endpoints(backend: &str, addresses: &[SocketAddr]) -> Endpoints {
-    let mut endpoints: Vec<_> = addresses.iter().map(|address| Endpoint { address: *address, zone: None, is_pod: false }).collect();
+    let mut endpoints: Vec<_> =
+        addresses.iter().map(|address| Endpoint { address: *address, zone: None, is_pod: false }).collect();
     endpoints.sort();
     Endpoints { key: key(backend), endpoints }
 }

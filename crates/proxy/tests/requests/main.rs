@@ -9,6 +9,7 @@ mod client;
 mod edges;
 mod features;
 mod gateway;
+mod guard;
 mod mirrors;
 mod pool;
 mod retries;

@@ -96,7 +96,7 @@ pub(super) async fn take(
         return Err(ConnectError::TooMany);
     }
     let open = OpenConnection::new(worker, endpoint);
-    let stream = connect(endpoint.address, options).await?;
+    let stream = connect(worker, endpoint).await?;
     // What is kept of a response, and so what its head may take.
     let max_buffer = (options.max_response_header_bytes as usize).max(MIN_BUFFER);
     let handshake = http1::Builder::new().max_buf_size(max_buffer).handshake(TokioIo::new(stream)).await;

@@ -147,7 +147,7 @@ async fn open(worker: &Rc<Worker>, endpoint: &Rc<Endpoint>) -> Result<Stream, Co
 async fn handshake(worker: &Rc<Worker>, endpoint: &Rc<Endpoint>) -> Result<Rc<Connection>, ConnectError> {
     let options = &worker.upstreams.options;
     let open = OpenConnection::new(worker, endpoint);
-    let stream = connect(endpoint.address, options).await?;
+    let stream = connect(worker, endpoint).await?;
     let handshake = http2::Builder::new(LocalExecutor)
         .timer(TokioTimer::new())
         .keep_alive_interval(options.http2_keep_alive_interval)
