@@ -28,6 +28,7 @@ pub(crate) mod rate;
 mod token;
 
 pub use authority::{Authority, AuthorityError, AuthorityOptions};
+pub use issue::AUDIENCE;
 pub use name::{DataPlaneIdentity, Identity, Peer};
 
 use std::collections::BTreeMap;

@@ -50,7 +50,7 @@ const IDLE: Duration = Duration::from_secs(30);
 /// After the end was said, how long a connection may take to say it.
 const LINGER: Duration = Duration::from_secs(1);
 /// A connection outlives its certificate by some seconds, so that the renewed one is there when it comes back.
-const AFTER_EXPIRY: std::ops::Range<u64> = 5..35;
+const AFTER_EXPIRY: std::ops::Range<u64> = 3..15;
 
 const STREAMS: u32 = 4;
 const HEADER_LIST: u32 = 16 * 1024;
