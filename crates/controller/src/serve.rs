@@ -165,6 +165,11 @@ impl ConfigServer {
         self.hub.gateways(known);
     }
 
+    /// The version that the data planes of a Gateway should serve; `None` when there is nothing for it.
+    pub fn version(&self, gateway: &ObjectName) -> Option<ConfigVersion> {
+        self.hub.with_catalog(|catalog| catalog.version(gateway))
+    }
+
     /// Who gets to know what data planes say: the holder of the lease, or, with `None`, this replica, which holds it.
     /// Until this was called, other replicas are refused and nobody is told. While the holder is not known, leave it as it is.
     pub fn follow(&self, leader: Option<LeaderAddress>) {
