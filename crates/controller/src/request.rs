@@ -42,7 +42,7 @@ pub(crate) enum Failure {
     Unreachable(String),
 }
 
-/// Asks the API server and reads its answer as JSON.
+/// Asks the API server and reads its answer as JSON. The only patch is a server-side apply.
 pub(crate) async fn send(
     client: &kube::Client,
     method: Method,
@@ -50,10 +50,11 @@ pub(crate) async fn send(
     body: Option<&Value>,
     limit: Duration,
 ) -> Result<Value, Failure> {
+    let content_type = if method == Method::PATCH { "application/apply-patch+yaml" } else { "application/json" };
     let request = Request::builder().method(method).uri(path).header(header::ACCEPT, "application/json");
     let request = match body {
         Some(body) => {
-            request.header(header::CONTENT_TYPE, "application/json").body(Body::from(body.to_string().into_bytes()))
+            request.header(header::CONTENT_TYPE, content_type).body(Body::from(body.to_string().into_bytes()))
         }
         None => request.body(Body::empty()),
     };

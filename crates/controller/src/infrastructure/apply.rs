@@ -1,0 +1,324 @@
+//! The work for one Gateway: what differs is applied, what is no longer wanted is deleted, and nothing that is another's is touched.
+//!
+//! Server-side apply, so that what others set beside ours stays. An object that was never seen is read first: one that is not ours keeps its
+//! name, and the Gateway gets a [`Problem`]. From then on the UID stands in every write, so that an object that was put in its place by
+//! another is never written to.
+
+use std::collections::BTreeMap;
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::future::{join, join_all};
+use http::Method;
+use portcullis_compile::Infrastructure;
+use portcullis_model::ObjectName;
+use portcullis_runtime::metrics::{Counter, Family};
+use serde_json::{Value, json};
+
+use super::kind::Kind;
+use super::known::{Claim, Known, claim, is_owned_by};
+use super::render::{RenderOptions, Rendered, Services, render};
+use crate::request::{Failure, send};
+
+/// Who applies.
+pub(crate) const FIELD_MANAGER: &str = "portcullis-controller";
+/// How often an object may turn out to be another than the one that was read.
+const ATTEMPTS: usize = 4;
+
+/// Objects by kind and name.
+pub(crate) type Objects = BTreeMap<(Kind, String), Known>;
+
+/// What keeps a data plane from being as it must be.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Problem {
+    /// The kind of the object, as in `Service`.
+    pub kind: &'static str,
+    /// Its name, in the Gateway's namespace.
+    pub name: String,
+    /// Why.
+    pub cause: Cause,
+    /// In words, with the remedy where there is one.
+    pub message: String,
+}
+
+/// Why an object is not as it must be.
+#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
+pub enum Cause {
+    /// Another's object has the name.
+    NotOurs,
+    /// The API server refuses the object: a quota, an admission policy, a value that it does not take.
+    Refused,
+    /// The API server cannot be asked, or is busy; this passes.
+    Unavailable,
+}
+
+/// Work for one Gateway.
+#[derive(Clone, Debug)]
+pub(crate) struct Job {
+    pub(crate) gateway: ObjectName,
+    /// Nothing: everything goes.
+    pub(crate) wanted: Option<Arc<Infrastructure>>,
+    pub(crate) options: Arc<RenderOptions>,
+    pub(crate) services: Services,
+    pub(crate) known: Objects,
+}
+
+/// What came of it.
+#[derive(Debug, Default)]
+pub(crate) struct Outcome {
+    pub(crate) known: Objects,
+    pub(crate) problems: Vec<Problem>,
+    /// Whether something is left to be done although there is no problem: an object is about to go.
+    pub(crate) unfinished: bool,
+    /// Whether the namespace is about to go: then nothing is to be done.
+    pub(crate) namespace_goes: bool,
+}
+
+/// How the API server is asked.
+pub(crate) struct Api {
+    pub(crate) client: kube::Client,
+    pub(crate) request_limit: Duration,
+    pub(crate) requests: Family<Counter, 2>,
+}
+
+/// What happened to one object.
+enum Step {
+    Exists(Kind, String, Known),
+    Gone,
+    Failed(Kind, String, Option<Known>, Fault),
+}
+
+enum Fault {
+    Problem(Cause, String),
+    /// The object is about to go; then it can be made anew.
+    Leaving,
+    NamespaceGoes,
+}
+
+impl Api {
+    pub(crate) async fn run(&self, job: &Job) -> Outcome {
+        let Some(infrastructure) = &job.wanted else {
+            return Outcome::of(join_all(job.known.iter().map(|(key, known)| self.delete(job, key, known))).await);
+        };
+        let Some(objects) = render(infrastructure, &job.options, &job.services) else {
+            return Outcome { known: job.known.clone(), ..Outcome::default() };
+        };
+        let is_wanted = |(kind, name): &(Kind, String)| objects.iter().any(|object| object.kind == *kind && object.name == *name);
+        // A Service cannot be without ports: until there is one that can be shown it stays as it is.
+        let stays = |kind: Kind| kind == Kind::Service && job.services.ports.is_empty();
+        let (kept, unwanted): (Vec<_>, Vec<_>) =
+            job.known.iter().filter(|(key, _)| !is_wanted(key)).partition(|(key, _)| stays(key.0));
+        let mut steps = self.apply_all(job, infrastructure, &objects).await;
+        steps.extend(kept.into_iter().map(|((kind, name), known)| Step::Exists(*kind, name.clone(), known.clone())));
+        // Only when what takes their place exists.
+        if steps.iter().all(|step| matches!(step, Step::Exists(..))) {
+            steps.extend(join_all(unwanted.into_iter().map(|(key, known)| self.delete(job, key, known))).await);
+        } else {
+            steps.extend(unwanted.into_iter().map(|((kind, name), known)| Step::Exists(*kind, name.clone(), known.clone())));
+        }
+        Outcome::of(steps)
+    }
+
+    /// Everything at the same time, but the Deployment after what its pods need, and its autoscaler after it.
+    async fn apply_all(&self, job: &Job, infrastructure: &Infrastructure, objects: &[Rendered]) -> Vec<Step> {
+        let of = |kinds: &'static [Kind]| {
+            let chosen = objects.iter().filter(move |object| kinds.contains(&object.kind));
+            join_all(chosen.map(|object| self.apply(job, infrastructure, object)))
+        };
+        let in_turn = async {
+            let mut steps = of(&[Kind::ServiceAccount, Kind::ConfigMap]).await;
+            if steps.iter().all(|step| matches!(step, Step::Exists(..))) {
+                steps.extend(of(&[Kind::Deployment]).await);
+                steps.extend(of(&[Kind::HorizontalPodAutoscaler]).await);
+            } else {
+                let waiting = objects.iter().filter(|object| object.kind >= Kind::Deployment);
+                steps.extend(waiting.filter_map(|object| {
+                    let known = job.known.get(&(object.kind, object.name.clone()))?;
+                    Some(Step::Exists(object.kind, object.name.clone(), known.clone()))
+                }));
+            }
+            steps
+        };
+        let (mut steps, beside) =
+            join(in_turn, of(&[Kind::Service, Kind::NetworkPolicy, Kind::PodDisruptionBudget])).await;
+        steps.extend(beside);
+        steps
+    }
+
+    async fn apply(&self, job: &Job, infrastructure: &Infrastructure, object: &Rendered) -> Step {
+        let (kind, name) = (object.kind, &object.name);
+        let known = job.known.get(&(kind, name.clone()));
+        let hash = hash(&object.body);
+        if let Some(known) = known.filter(|known| known.applied == Some(hash)) {
+            return Step::Exists(kind, name.clone(), known.clone());
+        }
+        match self.write(job, infrastructure, object, known).await {
+            Ok(written) => {
+                let mut known = Known::read(kind, &written);
+                known.applied = Some(hash);
+                if let Some(service) = &mut known.service {
+                    service.body = Some(Arc::new(object.body.clone()));
+                }
+                Step::Exists(kind, name.clone(), known)
+            }
+            Err(fault) => Step::Failed(kind, name.clone(), known.cloned(), fault),
+        }
+    }
+
+    async fn write(&self, job: &Job, infrastructure: &Infrastructure, object: &Rendered, known: Option<&Known>) -> Result<Value, Fault> {
+        let path = format!("{}/{}", object.kind.path(Some(&job.gateway.namespace)), object.name);
+        let write = format!("{path}?fieldManager={FIELD_MANAGER}&force=true&fieldValidation=Strict");
+        let mut uid = known.map(|known| known.uid.clone());
+        for _ in 0..ATTEMPTS {
+            if uid.is_none() {
+                uid = match self.ask(object.kind, Method::GET, &path, None).await {
+                    Ok(found) => Some(self.own(job, infrastructure, object, &found)?),
+                    Err(Failure::NotFound) => None,
+                    Err(failure) => return Err(failure.into()),
+                };
+            }
+            let mut body = object.body.clone();
+            if let Some(uid) = &uid {
+                body["metadata"]["uid"] = json!(uid);
+            }
+            match self.ask(object.kind, Method::PATCH, &write, Some(&body)).await {
+                Ok(written) if is_leaving(&written) => return Err(Fault::Leaving),
+                Ok(written) => return Ok(written),
+                // It is not the object that it was.
+                Err(Failure::Conflict | Failure::NotFound) if uid.is_some() => uid = None,
+                Err(Failure::NotFound) => return Err(Fault::NamespaceGoes),
+                Err(Failure::Conflict) => {}
+                Err(failure) => return Err(failure.into()),
+            }
+        }
+        Err(Fault::Problem(Cause::Unavailable, "it changes all the time".to_owned()))
+    }
+
+    /// The UID of an object that is there already, if it may be written to.
+    fn own(&self, job: &Job, infrastructure: &Infrastructure, object: &Rendered, found: &Value) -> Result<String, Fault> {
+        let ours = is_owned_by(found, &infrastructure.uid)
+            || claim(found, &job.options.controller_name) == Claim::Gateway(job.gateway.clone());
+        if !ours {
+            let message = format!(
+                "the {} {} of this namespace is not this Gateway's: delete or rename it, or give the Gateway another name",
+                object.kind.as_str(),
+                object.name
+            );
+            return Err(Fault::Problem(Cause::NotOurs, message));
+        }
+        if is_leaving(found) {
+            return Err(Fault::Leaving);
+        }
+        Ok(super::known::text(&found["metadata"]["uid"]).to_owned())
+    }
+
+    async fn delete(&self, job: &Job, (kind, name): &(Kind, String), known: &Known) -> Step {
+        let path = format!("{}/{name}", kind.path(Some(&job.gateway.namespace)));
+        let options = json!({
+            "apiVersion": "v1", "kind": "DeleteOptions", "preconditions": {"uid": known.uid}, "propagationPolicy": "Background",
+        });
+        match self.ask(*kind, Method::DELETE, &path, Some(&options)).await {
+            // Gone, or another has its name.
+            Ok(_) | Err(Failure::NotFound | Failure::Conflict) => Step::Gone,
+            Err(failure) => Step::Failed(*kind, name.clone(), Some(known.clone()), failure.into()),
+        }
+    }
+
+    /// All objects of a kind that are labelled as ours, page by page.
+    pub(crate) async fn list(&self, kind: Kind, namespace: Option<&str>) -> Result<Vec<Value>, Failure> {
+        let mut objects = Vec::new();
+        let mut token = String::new();
+        loop {
+            let (key, value) = super::names::MANAGED_BY;
+            let path = format!("{}?labelSelector={}%3D{value}&limit=100{token}", kind.path(namespace), key.replace('/', "%2F"));
+            let mut page = self.ask(kind, Method::GET, &path, None).await?;
+            if let Value::Array(items) = page["items"].take() {
+                objects.extend(items);
+            }
+            match page["metadata"]["continue"].as_str() {
+                Some(next) if !next.is_empty() => token = format!("&continue={}", escaped(next)),
+                _ => return Ok(objects),
+            }
+        }
+    }
+
+    async fn ask(&self, kind: Kind, method: Method, path: &str, body: Option<&Value>) -> Result<Value, Failure> {
+        let answer = send(&self.client, method.clone(), path, body, self.request_limit).await;
+        // Reading tells nothing that a scrape has to know.
+        if method != Method::GET || !matches!(answer, Ok(_) | Err(Failure::NotFound)) {
+            let outcome = match &answer {
+                Ok(_) if method == Method::DELETE => "deleted",
+                Ok(_) => "applied",
+                Err(Failure::NotFound) => "absent",
+                Err(Failure::Conflict) => "conflict",
+                Err(Failure::Refused { .. }) => "refused",
+                Err(Failure::Busy { .. }) => "busy",
+                Err(Failure::Unreachable(_)) => "unreachable",
+            };
+            self.requests.with([kind.as_str(), outcome]).add_shared(1);
+        }
+        answer
+    }
+}
+
+/// The outcomes that are counted.
+pub(crate) const OUTCOMES: usize = 7;
+
+impl Outcome {
+    fn of(steps: Vec<Step>) -> Self {
+        let mut outcome = Self::default();
+        for step in steps {
+            match step {
+                Step::Exists(kind, name, known) => _ = outcome.known.insert((kind, name), known),
+                Step::Gone => {}
+                Step::Failed(kind, name, known, fault) => {
+                    let leaving = matches!(fault, Fault::Leaving);
+                    match fault {
+                        Fault::Problem(cause, message) => {
+                            outcome.problems.push(Problem { kind: kind.as_str(), name: name.clone(), cause, message });
+                        }
+                        Fault::Leaving => outcome.unfinished = true,
+                        Fault::NamespaceGoes => outcome.namespace_goes = true,
+                    }
+                    // What became of a write that failed is not known.
+                    let known = known.filter(|_| !leaving).map(|known| Known { applied: None, ..known });
+                    outcome.known.extend(known.map(|known| ((kind, name), known)));
+                }
+            }
+        }
+        if outcome.namespace_goes {
+            outcome.problems.clear();
+        }
+        outcome
+    }
+}
+
+impl From<Failure> for Fault {
+    fn from(failure: Failure) -> Self {
+        match failure {
+            // Said by the admission of every API server since 1.5, with this reason in words.
+            Failure::Refused { code: 403, message } if message.contains("because it is being terminated") => Self::NamespaceGoes,
+            Failure::Refused { .. } => Self::Problem(Cause::Refused, failure.to_string()),
+            _ => Self::Problem(Cause::Unavailable, failure.to_string()),
+        }
+    }
+}
+
+fn is_leaving(object: &Value) -> bool {
+    !object["metadata"]["deletionTimestamp"].is_null()
+}
+
+fn hash(body: &Value) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    body.to_string().hash(&mut hasher);
+    hasher.finish()
+}
+
+/// For the query of a URI.
+fn escaped(text: &str) -> String {
+    let escape = |byte: u8| {
+        if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) { char::from(byte).to_string() } else { format!("%{byte:02X}") }
+    };
+    text.bytes().map(escape).collect()
+}
