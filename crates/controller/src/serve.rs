@@ -160,11 +160,6 @@ impl ConfigServer {
         self.hub.publish(&deltas);
     }
 
-    /// The version of what is published of a Gateway; `None` when nothing is.
-    pub fn version(&self, gateway: &ObjectName) -> Option<ConfigVersion> {
-        self.hub.with_catalog(|catalog| catalog.version(gateway))
-    }
-
     /// The Gateways that are served, with their UIDs. Streams of others end at once.
     pub fn gateways(&self, known: KnownGateways) {
         self.hub.gateways(known);
