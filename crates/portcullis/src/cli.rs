@@ -1,5 +1,6 @@
 //! The command line: what can be typed. Help texts, completions and manual pages come from these definitions.
 
+use crate::data_plane;
 use crate::exit::{self, Exit};
 use crate::{check, manual, quickstart, run, version};
 use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
@@ -26,6 +27,8 @@ enum Command {
     Check(Check),
     /// Write an example folder, run it, and print what to try.
     Quickstart(Quickstart),
+    /// Serve one Gateway as its controller says (runs in the pods that the controller makes).
+    DataPlane(data_plane::Arguments),
     /// Print the version.
     Version(Version),
     /// Print the completions of a shell.
@@ -216,6 +219,7 @@ impl Cli {
             Command::Run(arguments) => run::run(&arguments),
             Command::Check(arguments) => check::run(&arguments),
             Command::Quickstart(arguments) => quickstart::run(&arguments),
+            Command::DataPlane(arguments) => data_plane::run(&arguments),
             Command::Version(arguments) => version::run(&arguments),
             Command::Completion(arguments) => manual::completion(&arguments),
             Command::Manual(arguments) => manual::pages(&arguments),
@@ -223,7 +227,7 @@ impl Cli {
     }
 }
 
-fn seconds(text: &str) -> Result<Duration, String> {
+pub(crate) fn seconds(text: &str) -> Result<Duration, String> {
     text.parse::<f64>()
         .ok()
         .and_then(|seconds| Duration::try_from_secs_f64(seconds).ok())

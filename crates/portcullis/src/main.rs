@@ -2,12 +2,14 @@
 
 mod check;
 mod cli;
+mod data_plane;
 mod diagnostics;
 mod echo;
 mod exit;
 mod manual;
 mod objects;
 mod output;
+mod process;
 mod quickstart;
 mod run;
 mod version;

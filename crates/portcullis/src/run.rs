@@ -4,28 +4,26 @@
 //! `/metrics` and `/config`; the proxy's threads serve. A signal drains them.
 
 mod loader;
-mod settings;
+pub(crate) mod settings;
 
 use crate::cli;
 use crate::exit::Exit;
 use crate::output;
+use crate::process;
 use loader::{Loaded, Loader};
 use portcullis_folder::{Folder, Options as FolderOptions};
 use portcullis_model::{Config, ConfigDelta, ObjectName};
-use portcullis_proxy::{Applied, BindError, Proxy};
-use portcullis_runtime::admin::{self, AdminServer};
+use portcullis_proxy::{Applied, PortJournal, Proxy};
 use portcullis_runtime::drain::Drain;
-use portcullis_runtime::log::{AccessLog, AccessLogOptions, AccessLogTarget};
+use portcullis_runtime::log::AccessLog;
 use portcullis_runtime::metrics::{Kind, MetricError, Registry};
+use portcullis_runtime::operators::{self, OperatorAddresses, OperatorError, Operators};
 use portcullis_runtime::readiness::{Gate, Readiness};
-use portcullis_runtime::server::Limits;
 use portcullis_runtime::signals::{Reload, Signals};
-use portcullis_runtime::telemetry::{self, TelemetryServer};
-use portcullis_runtime::{file_limits, threads};
+use portcullis_runtime::threads;
 use settings::Settings;
 use std::collections::BTreeMap;
 use std::error::Error;
-use std::net::SocketAddr;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -33,6 +31,9 @@ use tokio::sync::mpsc;
 
 /// How long the access log may take to write its last lines.
 const LOG_CLOSE: Duration = Duration::from_secs(2);
+
+/// How long the other threads may finish what they have when one is gone.
+const DEFECT_DRAIN: Duration = Duration::from_secs(5);
 
 /// Serves until a signal.
 pub(crate) fn run(arguments: &cli::Run) -> Exit {
@@ -43,34 +44,14 @@ pub(crate) fn run(arguments: &cli::Run) -> Exit {
             return Exit::Usage;
         }
     };
-    if let Err(error) = portcullis_runtime::log::init(settings.log_format, &settings.log_filter) {
-        output::problem(&format!("portcullis: --log-level: {error}"));
-        return Exit::Usage;
-    }
-    threads::install_panic_hook();
-    if rustls::crypto::aws_lc_rs::default_provider().install_default().is_err() {
-        tracing::debug!("a crypto provider was installed before");
-    }
-    match file_limits::raise() {
-        Ok(limits) => {
-            tracing::debug!(before = limits.before, now = limits.now, "limit of open files");
-            settings.limit_connections(limits.now);
-        }
-        Err(error) => tracing::warn!(%error, "the limit of open files could not be raised"),
-    }
+    let files = match process::prepare(settings.log_format, &settings.log_filter) {
+        Ok(files) => files,
+        Err(exit) => return exit,
+    };
+    files.into_iter().for_each(|files| settings::limit_connections(&mut settings.proxy, files));
     let options = FolderOptions { default_namespace: arguments.namespace.clone(), strict: arguments.input.strict };
     let folder = Folder::new(arguments.input.paths.clone(), options);
-    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
-        Ok(runtime) => runtime,
-        Err(error) => return output::failure(&format!("the control thread could not be started: {error}")),
-    };
-    let local = tokio::task::LocalSet::new();
-    let ended = local.block_on(&runtime, serve(settings, folder));
-    runtime.shutdown_timeout(Duration::from_secs(1));
-    match ended {
-        Ok(exit) => exit,
-        Err(error) => output::failure(&error.to_string()),
-    }
+    process::control(serve(settings, folder))
 }
 
 async fn serve(settings: Settings, folder: Folder) -> Result<Exit, Box<dyn Error>> {
@@ -81,7 +62,7 @@ async fn serve(settings: Settings, folder: Folder) -> Result<Exit, Box<dyn Error
     let registry = Registry::new(settings.proxy.workers);
     registry.build_info(&[("version", crate::version::SHORT)])?;
     threads::register(&registry)?;
-    let access_log = settings.access_log.clone().map(open_access_log).transpose()?;
+    let access_log = settings.access_log.clone().map(operators::open_access_log).transpose()?;
     if let Some(access_log) = &access_log {
         access_log.register(&registry)?;
     }
@@ -90,7 +71,8 @@ async fn serve(settings: Settings, folder: Folder) -> Result<Exit, Box<dyn Error
     let configs = Arc::new(Mutex::new(BTreeMap::new()));
     let mut options = settings.proxy.clone();
     // A route must not reach what only operators may.
-    options.upstream.forbidden = start_servers(&settings, &registry, readiness, &configs, &drain).await?;
+    let servers = start_servers(&settings, &registry, readiness, &configs, &drain).await?;
+    options.upstream.forbidden = servers.all().collect();
     let proxy = Proxy::start(options, &registry, access_log.as_ref(), &drain)?;
 
     let file_errors = register_file_errors(&registry)?;
@@ -125,11 +107,17 @@ async fn follow(
 ) -> Exit {
     let watch = drain.watch();
     let mut reloads = reload.watch();
-    let mut failures = BTreeMap::new();
+    let mut journal = PortJournal::default();
     let mut first = true;
     loop {
         tokio::select! {
+            biased;
             () = watch.draining() => return Exit::Success,
+            () = served.proxy.draining() => {
+                tracing::error!("a thread of the proxy ended; this is a defect");
+                drain.begin(DEFECT_DRAIN);
+                return Exit::Failure;
+            }
             () = reloads.requested() => {
                 access_log.inspect(|access_log| access_log.reopen());
                 loader.wake();
@@ -139,7 +127,7 @@ async fn follow(
                 Some(Loaded::Unreadable) => {}
                 Some(Loaded::Changed(deltas)) => {
                     let applied = served.apply(deltas).await;
-                    tell_failures(&applied, &mut failures);
+                    journal.tell(&applied);
                     if first && !applied.ports.is_empty() && applied.ports.iter().all(|port| port.result.is_err()) {
                         tracing::error!("no port could be bound; nothing can be served");
                         return Exit::Failure;
@@ -171,76 +159,26 @@ impl Served {
     }
 }
 
-/// Tells which ports are served, and which are not, when that changed.
-fn tell_failures(applied: &Applied, known: &mut BTreeMap<(ObjectName, u16), Result<String, BindError>>) {
-    let mut now = BTreeMap::new();
-    for report in &applied.ports {
-        let result = report.result.as_ref().map_err(Clone::clone).map(|bound| {
-            let addresses: Vec<String> = bound.addresses.iter().map(ToString::to_string).collect();
-            addresses.join(", ")
-        });
-        let key = (report.gateway.clone(), report.port);
-        if known.get(&key) != Some(&result) {
-            match &result {
-                Ok(address) => {
-                    tracing::info!(gateway = %report.gateway, port = report.port, address = address.as_str(), "listening");
-                }
-                Err(error) => tracing::error!(gateway = %report.gateway, port = report.port, %error, "not listening"),
-            }
-        }
-        now.insert(key, result);
-    }
-    *known = now;
-}
-
 /// Starts the servers for operators, and says where they listen.
-fn open_access_log(options: AccessLogOptions) -> Result<AccessLog, String> {
-    let place = match &options.target {
-        AccessLogTarget::Stdout => "standard output".to_owned(),
-        AccessLogTarget::File(path) => path.display().to_string(),
-    };
-    AccessLog::start(options).map_err(|error| {
-        format!("the access log cannot be written to {place}: {error}; name another file with --access-log")
-    })
-}
-
 async fn start_servers(
     settings: &Settings,
     registry: &Registry,
     readiness: Readiness,
     configs: &Arc<Mutex<BTreeMap<ObjectName, Config>>>,
     drain: &Drain,
-) -> Result<Vec<SocketAddr>, Box<dyn Error>> {
-    let mut addresses = Vec::new();
-    if let Some(address) = settings.telemetry_address {
-        let routes = telemetry::routes(registry.clone(), readiness, || Ok(()));
-        let server = TelemetryServer::bind(address, routes, Limits::default()).await;
-        let server = server.map_err(|error| {
-            format!("the telemetry address {address} cannot be bound: {error}; name another with --telemetry-address")
-        })?;
-        server.register(registry)?;
-        addresses.push(server.local_addr()?);
-        tracing::info!(address = %server.local_addr()?, "telemetry: /metrics /healthz /readyz");
-        tokio::task::spawn_local(server.serve(std::future::pending()));
-    }
-    if let Some(address) = &settings.admin_address {
-        let configs = configs.clone();
-        let dump = move || {
-            let configs = configs.lock().unwrap_or_else(PoisonError::into_inner).clone();
-            // Every key of every map is written as text, so that this cannot fail; an empty answer would say so.
-            serde_json::to_vec_pretty(&configs).unwrap_or_default()
-        };
-        let routes = admin::routes(dump, drain.clone(), settings.drain_timeout);
-        let server = AdminServer::bind(address, routes, Limits::default()).await;
-        let server = server.map_err(|error| {
-            format!("the admin address cannot be bound: {error}; name another with --admin-address")
-        })?;
-        server.register(registry)?;
-        addresses.extend(server.local_addr());
-        let watch = drain.watch();
-        tokio::task::spawn_local(server.serve(async move { watch.forced().await }));
-    }
-    Ok(addresses)
+) -> Result<OperatorAddresses, OperatorError> {
+    let configs = configs.clone();
+    let dump = move || {
+        let configs = configs.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        // Every key of every map is written as text, so that this cannot fail; an empty answer would say so.
+        serde_json::to_vec_pretty(&configs).unwrap_or_default()
+    };
+    let operators = Operators {
+        telemetry_address: settings.telemetry_address,
+        admin_address: settings.admin_address.clone(),
+        drain_timeout: settings.drain_timeout,
+    };
+    operators::start(&operators, registry, readiness, dump, drain).await
 }
 
 fn register_file_errors(registry: &Registry) -> Result<Arc<AtomicUsize>, MetricError> {

@@ -10,9 +10,11 @@
 
 mod bind;
 mod error;
+mod journal;
 mod task;
 
 pub use error::{Applied, BindError, BoundPort, Drained, PortReport, StartError};
+pub use journal::PortJournal;
 
 use crate::listener::Limits;
 use crate::options::Options;
@@ -95,6 +97,11 @@ impl Proxy {
         let (reply, configs) = oneshot::channel();
         let _ = self.requests.send(Request::Configs(reply));
         configs.await.unwrap_or_default()
+    }
+
+    /// Waits until the proxy drains: because it was told to, or because a thread of its own is gone, and the process has to end.
+    pub async fn draining(&self) {
+        self.drain.watch().draining().await;
     }
 
     /// Stops accepting, finishes what is open, at most until the deadline, then cuts the rest.

@@ -31,7 +31,7 @@ pub mod tls;
 mod upstream;
 mod worker;
 
-pub use control::{Applied, BindError, BoundPort, Drained, PortReport, Proxy, StartError};
+pub use control::{Applied, BindError, BoundPort, Drained, PortJournal, PortReport, Proxy, StartError};
 pub use http::h1::Options as Http1Options;
 pub use options::{ConnectionLimits, Http2Options, Options, PortMap, Timeouts};
 pub use route::ForwardingOptions;

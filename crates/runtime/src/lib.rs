@@ -12,6 +12,7 @@
 //! | [`log`] | the program's log and the access log |
 //! | [`escape`] | the one writer for foreign text |
 //! | [`server`], [`telemetry`], [`admin`] | the small HTTP servers on the control thread |
+//! | [`operators`] | these servers and the access log, from their options |
 //! | [`worker_count`], [`file_limits`] | what the machine allows |
 //! | [`threads`] | named threads with a single-threaded runtime each |
 
@@ -21,6 +22,7 @@ pub mod escape;
 pub mod file_limits;
 pub mod log;
 pub mod metrics;
+pub mod operators;
 pub mod readiness;
 pub mod server;
 pub mod signals;

@@ -147,6 +147,11 @@ impl ClientStream {
         Some(answer(nonce, error))
     }
 
+    /// Whether a configuration was committed, and not removed since.
+    pub fn serves(&self) -> bool {
+        self.held.contains_key(GATEWAY)
+    }
+
     /// The version of what was committed last.
     pub fn version(&self) -> ConfigVersion {
         self.version

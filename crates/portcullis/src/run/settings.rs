@@ -51,10 +51,7 @@ impl Settings {
             telemetry_address: telemetry_address(&serving.telemetry_address)?,
             admin_address: admin_address(&serving.admin_address)?,
             access_log: access_log(&serving.access_log),
-            log_format: match serving.log_format {
-                LogFormat::Text => log::LogFormat::Text,
-                LogFormat::Json => log::LogFormat::Json,
-            },
+            log_format: log_format(serving.log_format),
             log_filter: serving.log_level.clone(),
             drain_timeout: serving.drain_timeout,
             poll_interval: serving.poll_interval.max(Duration::from_millis(100)),
@@ -62,7 +59,14 @@ impl Settings {
     }
 }
 
-fn workers(asked: Option<usize>) -> Result<usize, String> {
+pub(crate) fn log_format(format: LogFormat) -> log::LogFormat {
+    match format {
+        LogFormat::Text => log::LogFormat::Text,
+        LogFormat::Json => log::LogFormat::Json,
+    }
+}
+
+pub(crate) fn workers(asked: Option<usize>) -> Result<usize, String> {
     match asked {
         None => Ok(WorkerCount::detect().workers.get()),
         Some(workers @ 1..=1024) => Ok(workers),
@@ -70,12 +74,10 @@ fn workers(asked: Option<usize>) -> Result<usize, String> {
     }
 }
 
-impl Settings {
-    /// Keeps the connections of clients within half of the files that may be open: each may need one to a backend.
-    pub(crate) fn limit_connections(&mut self, files: u64) {
-        let half = usize::try_from(files / 2).unwrap_or(usize::MAX).max(1);
-        self.proxy.connections.total = self.proxy.connections.total.min(half);
-    }
+/// Keeps the connections of clients within half of the files that may be open: each may need one to a backend.
+pub(crate) fn limit_connections(proxy: &mut portcullis_proxy::Options, files: u64) {
+    let half = usize::try_from(files / 2).unwrap_or(usize::MAX).max(1);
+    proxy.connections.total = proxy.connections.total.min(half);
 }
 
 struct Ports {
@@ -114,7 +116,7 @@ fn port(text: &str) -> Option<u16> {
     text.parse().ok().filter(|port| *port > 0)
 }
 
-fn network(text: &str) -> Result<(IpAddr, u8), String> {
+pub(crate) fn network(text: &str) -> Result<(IpAddr, u8), String> {
     let wrong = || format!("--trusted-proxy {text:?}: write an address or a network such as 10.0.0.0/8 or fd00::/8");
     let (address, length) = text.split_once('/').map_or((text, None), |(address, length)| (address, Some(length)));
     let address: IpAddr = address.parse().map_err(|_| wrong())?;
@@ -123,7 +125,7 @@ fn network(text: &str) -> Result<(IpAddr, u8), String> {
     if length > bits { Err(wrong()) } else { Ok((address, length)) }
 }
 
-fn telemetry_address(text: &str) -> Result<Option<SocketAddr>, String> {
+pub(crate) fn telemetry_address(text: &str) -> Result<Option<SocketAddr>, String> {
     if text == "none" {
         return Ok(None);
     }
@@ -132,7 +134,7 @@ fn telemetry_address(text: &str) -> Result<Option<SocketAddr>, String> {
     text.parse().map(Some).map_err(wrong)
 }
 
-fn admin_address(text: &str) -> Result<Option<AdminAddress>, String> {
+pub(crate) fn admin_address(text: &str) -> Result<Option<AdminAddress>, String> {
     match text {
         "none" => Ok(None),
         path if path.starts_with(['/', '.']) => Ok(Some(AdminAddress::unix(path))),
@@ -140,7 +142,7 @@ fn admin_address(text: &str) -> Result<Option<AdminAddress>, String> {
     }
 }
 
-fn access_log(text: &str) -> Option<AccessLogOptions> {
+pub(crate) fn access_log(text: &str) -> Option<AccessLogOptions> {
     let target = match text {
         "none" => return None,
         "-" => AccessLogTarget::Stdout,
