@@ -41,8 +41,10 @@ pub(crate) struct Facts<'a> {
 pub(crate) struct DataPlanes {
     /// Whether they have served this generation of the Gateway.
     pub(crate) programmed: bool,
-    /// No pod is ready although some were; with what keeps them from it, if that is known.
-    pub(crate) lost: Option<String>,
+    /// No pod is ready although some were.
+    pub(crate) is_lost: bool,
+    /// What keeps pods from being ready, or from being made, if that is known.
+    pub(crate) trouble: Option<String>,
     /// Pods that refused a configuration, with what they say.
     pub(crate) refused: Vec<(String, String)>,
     /// Pods that have not answered for too long.
@@ -79,7 +81,9 @@ pub(crate) fn overlay(status: &GatewayStatus, infrastructure: &Infrastructure, f
 fn not_programmed(assignment: &Assignment, facts: &Facts<'_>, observed: i64) -> Option<Condition> {
     let no = |reason, message| Some(condition("Programmed", false, observed, reason, message));
     if facts.services.is_empty() {
-        return no("AddressNotAssigned", "The Service of the data plane does not exist yet".to_owned());
+        let trouble = facts.data_planes.trouble.as_deref();
+        let trouble = trouble.map(|trouble| format!(": {}", escape::line(trouble))).unwrap_or_default();
+        return no("AddressNotAssigned", format!("The Service of the data plane does not exist yet{trouble}"));
     }
     if !assignment.unusable.is_empty() {
         let entries = assignment.unusable.join("; ");
@@ -94,8 +98,9 @@ fn not_programmed(assignment: &Assignment, facts: &Facts<'_>, observed: i64) -> 
 
 /// Why no data plane serves this generation, if so.
 fn not_served(data_planes: &DataPlanes) -> Option<(&'static str, String)> {
-    if let Some(trouble) = &data_planes.lost {
-        let trouble = if trouble.is_empty() { String::new() } else { format!(": {}", escape::line(trouble)) };
+    let trouble =
+        data_planes.trouble.as_deref().map(|trouble| format!(": {}", escape::line(trouble))).unwrap_or_default();
+    if data_planes.is_lost {
         return Some(("NoResources", format!("No pod of the data plane is ready{trouble}")));
     }
     if data_planes.programmed {
@@ -105,7 +110,7 @@ fn not_served(data_planes: &DataPlanes) -> Option<(&'static str, String)> {
         Some((pod, message)) => {
             format!("Pod {} refused the configuration: {}", escape::line(pod), escape::line(message))
         }
-        None => "Waiting for the data plane to serve this generation".to_owned(),
+        None => format!("Waiting for the data plane to serve this generation{trouble}"),
     };
     Some(("Pending", message))
 }

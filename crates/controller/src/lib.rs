@@ -25,8 +25,10 @@ mod gateway_status;
 mod leader;
 mod reconcile;
 mod request;
+mod run;
 mod status;
 #[cfg(test)]
 mod testing;
 
 pub use options::Options;
+pub use run::{RunError, run};

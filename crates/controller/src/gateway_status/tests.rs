@@ -175,13 +175,7 @@ fn programmed_says_what_the_data_planes_say() {
         (("True", "Programmed"), DataPlanes::default(), "Pending", "Pending", "-"),
         (("False", "Invalid"), serving(), "Invalid", "Programmed", "UpToDate"),
         (("False", "Invalid"), DataPlanes::default(), "Invalid", "Pending", "-"),
-        (
-            ("True", "Programmed"),
-            DataPlanes { lost: Some(String::new()), ..serving() },
-            "NoResources",
-            "NoResources",
-            "UpToDate",
-        ),
+        (("True", "Programmed"), DataPlanes { is_lost: true, ..serving() }, "NoResources", "NoResources", "UpToDate"),
         (
             ("True", "Programmed"),
             DataPlanes { refused: refused.clone(), ..serving() },

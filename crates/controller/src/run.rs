@@ -1,0 +1,189 @@
+//! The controller as a whole: starts the parts, in the order in which one needs the other, and ends them.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use portcullis_cluster::{ConnectError, Namespaces, Selection, Watch};
+use portcullis_runtime::drain::Drain;
+use portcullis_runtime::metrics::{MetricError, Registry};
+use portcullis_runtime::readiness::Readiness;
+use portcullis_runtime::server::Limits;
+use portcullis_runtime::telemetry::{self, TelemetryServer};
+use portcullis_runtime::threads;
+
+use crate::identity::{Authority, AuthorityError, AuthorityOptions};
+use crate::infrastructure::{InfrastructureOptions, Provisioner, RenderOptions, names};
+use crate::leader::{Elector, LeaderOptions};
+use crate::options::Options;
+use crate::reconcile::{Inputs, LoopError, Outputs, Reconciler};
+use crate::serve::{ConfigServer, ServeOptions, StartError};
+use crate::status::{REQUEST_LIMIT, StatusOptions, StatusWriter};
+
+/// Parts that measure durations: the writer of statuses, and the loop.
+const SHARDS: usize = 2;
+
+/// How long a lease lasts, how often it is renewed, and how often it is looked at by those who wait for it.
+const LEASE: Duration = Duration::from_secs(15);
+const LEASE_RENEWAL: Duration = Duration::from_secs(5);
+const LEASE_LOOK: Duration = Duration::from_secs(2);
+
+/// Why the controller could not start, or ended on its own.
+#[derive(Debug, thiserror::Error)]
+pub enum RunError {
+    /// There is no cluster to be reached.
+    #[error(transparent)]
+    Connect(#[from] ConnectError),
+    /// The telemetry address cannot be bound.
+    #[error("the telemetry address {address} cannot be bound: {error}; name another with --telemetry-address")]
+    Telemetry {
+        /// The address.
+        address: SocketAddr,
+        /// Why.
+        error: std::io::Error,
+    },
+    /// A metric was registered twice.
+    #[error(transparent)]
+    Metric(#[from] MetricError),
+    /// The certificate authority cannot be started.
+    #[error(transparent)]
+    Authority(#[from] AuthorityError),
+    /// The servers for data planes cannot be started.
+    #[error(transparent)]
+    Serve(#[from] StartError),
+    /// The loop ended on its own.
+    #[error(transparent)]
+    Loop(#[from] LoopError),
+}
+
+/// Runs the controller until the drain begins. Needs a tokio runtime, and rustls's process-wide provider.
+///
+/// # Errors
+/// When a part cannot be started, or ends although nobody asked for it.
+pub async fn run(options: Options, drain: &Drain) -> Result<(), RunError> {
+    let registry = Registry::new(SHARDS);
+    registry.build_info(&[("version", options.version)])?;
+    threads::register(&registry)?;
+    let readiness = Readiness::new(drain.watch());
+    let lists = readiness.gate("cluster", "not everything has been read yet");
+    let servers = readiness.gate("servers", "the servers for data planes do not listen yet");
+    let alive = Arc::new(AtomicBool::new(true));
+    serve_telemetry(&options, &registry, readiness, &alive).await?;
+
+    let client = portcullis_cluster::connect(options.kubeconfig.as_deref(), options.context.as_deref()).await?;
+    let authority = Authority::start(authority_options(&options), client.clone(), &registry)?;
+    let serve = ServeOptions {
+        stream_address: options.stream_address,
+        identity_address: options.identity_address,
+        deployment_name: |gateway, class| names(gateway, class).base,
+    };
+    let (server, data_planes) = ConfigServer::start(serve, client.clone(), authority.clone(), &registry, drain).await?;
+    tracing::info!(stream = %server.stream_address(), identity = %server.identity_address(), "serving data planes");
+    servers.open();
+
+    let provisioner = Provisioner::start(infrastructure_options(&options), client.clone(), &registry)?;
+    let status =
+        StatusOptions { controller_name: options.controller_name.as_str().into(), request_limit: REQUEST_LIMIT };
+    let status = StatusWriter::start(client.clone(), status, &registry, registry.claim(0))?;
+    let elector = Elector::start(client.clone(), leader_options(&options, server.stream_address()), &registry)?;
+    let selection = Selection { scope: options.scope.clone(), owned: true };
+    let (watch, events) = Watch::start(client, selection);
+
+    let inputs = Inputs {
+        events,
+        data_planes,
+        leadership: elector.watch(),
+        bundle: authority.bundle(),
+        problems: provisioner.problems(),
+    };
+    let outputs = Outputs { watch: Arc::new(watch), server, provisioner, status, authority, gate: lists };
+    let reconciler = Reconciler::new(compile_options(&options), outputs, &registry, registry.claim(1))?;
+    let ended = reconciler.run(inputs, drain.watch()).await;
+    alive.store(false, Ordering::Relaxed);
+    // Nothing is written any more: another replica may begin.
+    elector.release().await;
+    if ended.is_ok() {
+        let report = drain.finished().await;
+        tracing::info!(cut = %report.cut, "drained");
+    }
+    Ok(ended?)
+}
+
+async fn serve_telemetry(
+    options: &Options,
+    registry: &Registry,
+    readiness: Readiness,
+    alive: &Arc<AtomicBool>,
+) -> Result<(), RunError> {
+    let Some(address) = options.telemetry_address else { return Ok(()) };
+    let alive = alive.clone();
+    let is_alive = move || match alive.load(Ordering::Relaxed) {
+        true => Ok(()),
+        false => Err("the controller's loop has ended".to_owned()),
+    };
+    let routes = telemetry::routes(registry.clone(), readiness, is_alive);
+    let unbound = |error| RunError::Telemetry { address, error };
+    let server = TelemetryServer::bind(address, routes, Limits::default()).await.map_err(unbound)?;
+    server.register(registry)?;
+    tracing::info!(address = %server.local_addr().map_err(unbound)?, "telemetry: /metrics /healthz /readyz");
+    // Until the process ends: a drain is visible in /readyz.
+    tokio::task::spawn_local(server.serve(std::future::pending()));
+    Ok(())
+}
+
+fn compile_options(options: &Options) -> portcullis_compile::Options {
+    portcullis_compile::Options {
+        controller_name: options.controller_name.clone(),
+        cluster_domain: options.cluster_domain.clone(),
+        ..portcullis_compile::Options::default()
+    }
+}
+
+fn authority_options(options: &Options) -> AuthorityOptions {
+    AuthorityOptions {
+        namespace: options.namespace.clone(),
+        service: options.controller_service.clone(),
+        cluster_domain: options.cluster_domain.clone(),
+        pod: options.pod_name.clone(),
+        pod_ip: options.pod_ip,
+    }
+}
+
+fn leader_options(options: &Options, stream: SocketAddr) -> LeaderOptions {
+    // Two processes must never have the same identity; without the pod's uid, each process is a replica of its own.
+    let uid = options.pod_uid.clone().unwrap_or_else(|| format!("{:016x}", fastrand::u64(..)));
+    LeaderOptions {
+        namespace: options.namespace.clone(),
+        lease: options.lease_name.clone(),
+        identity: format!("{}_{uid}", options.pod_name),
+        address: options.pod_ip.map(|ip| SocketAddr::new(ip, stream.port()).to_string()),
+        duration: LEASE,
+        renew: LEASE_RENEWAL,
+        look: LEASE_LOOK,
+    }
+}
+
+fn infrastructure_options(options: &Options) -> InfrastructureOptions {
+    let host = format!("{}.{}.svc", options.controller_service, options.namespace);
+    let namespaces = match &options.scope.namespaces {
+        Namespaces::All => None,
+        Namespaces::Listed(listed) => Some(listed.clone()),
+    };
+    InfrastructureOptions {
+        render: RenderOptions {
+            image: options.image.clone(),
+            image_pull_policy: options.image_pull_policy.clone(),
+            controller: format!("{host}:{STREAM_PORT}"),
+            identity: format!("{host}:{IDENTITY_PORT}"),
+            controller_name: options.controller_name.clone(),
+            ca_bundle: String::new(),
+        },
+        namespaces,
+        request_limit: REQUEST_LIMIT,
+    }
+}
+
+/// The ports of the controller's Service.
+const STREAM_PORT: u16 = 8443;
+const IDENTITY_PORT: u16 = 8444;
