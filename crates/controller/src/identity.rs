@@ -34,87 +34,27 @@ pub use name::{DataPlaneIdentity, Identity, Peer};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use portcullis_cluster::{Place, Right};
 use portcullis_model::ObjectName;
 
 /// The Gateways that this controller serves, with their UIDs.
 pub type KnownGateways = Arc<BTreeMap<ObjectName, Arc<str>>>;
 
-/// One right that this part needs from the API server.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Right {
-    /// API group; empty for the core.
-    pub group: &'static str,
-    /// Resource, in plural.
-    pub resource: &'static str,
-    /// What is done with it.
-    pub verbs: &'static [&'static str],
-    /// Where: in the controller's own namespace, in those of Gateways, or without one.
-    pub place: Place,
-    /// The one object that the right can be limited to.
-    pub name: Option<&'static str>,
-    /// What for.
-    pub purpose: &'static str,
-}
-
-/// Where a [`Right`] is needed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Place {
-    /// The controller's namespace.
-    Own,
-    /// Every namespace with a Gateway.
-    Gateways,
-    /// The cluster: the resource has no namespace.
-    Cluster,
-}
-
-/// Everything that this part asks of the API server.
+/// What issuing asks of the API server, beyond what reading a cluster takes ([`portcullis_cluster::rights`]): whose token it is, and by name
+/// the pod, its ReplicaSet and its Deployment.
 pub const RIGHTS: &[Right] = &[
-    Right {
-        group: "",
-        resource: "secrets",
-        verbs: &["get", "update"],
-        place: Place::Own,
-        name: Some(authority::SECRET_NAME),
-        purpose: "the certificate authority; only the holder of the lease updates it",
-    },
-    Right {
-        group: "",
-        resource: "secrets",
-        verbs: &["create"],
-        place: Place::Own,
-        name: None,
-        purpose: "the certificate authority of a new installation; RBAC cannot limit create to a name",
-    },
     Right {
         group: "authentication.k8s.io",
         resource: "tokenreviews",
         verbs: &["create"],
         place: Place::Cluster,
-        name: None,
-        purpose: "whose token a data plane shows",
+        owned: false,
     },
-    Right {
-        group: "",
-        resource: "pods",
-        verbs: &["get"],
-        place: Place::Gateways,
-        name: None,
-        purpose: "the pod of that token, when its certificate is issued",
-    },
-    Right {
-        group: "apps",
-        resource: "replicasets",
-        verbs: &["get"],
-        place: Place::Gateways,
-        name: None,
-        purpose: "the owner of that pod",
-    },
-    Right {
-        group: "apps",
-        resource: "deployments",
-        verbs: &["get"],
-        place: Place::Gateways,
-        name: None,
-        purpose: "the owner of that ReplicaSet",
-    },
+    Right { group: "", resource: "pods", verbs: &["get"], place: Place::Namespaces, owned: false },
+    Right { group: "apps", resource: "replicasets", verbs: &["get"], place: Place::Namespaces, owned: false },
+    Right { group: "apps", resource: "deployments", verbs: &["get"], place: Place::Namespaces, owned: false },
 ];
+
+/// What is done with the Secret [`SECRET_NAME`](authority::SECRET_NAME) in the controller's own namespace. Besides, Secrets may be created there:
+/// Kubernetes cannot confine that to a name.
+pub const SECRET_VERBS: &[&str] = &["get", "update"];

@@ -426,10 +426,10 @@ impl Keeper {
             None => return Err(Problem::Absent),
             Some(secret) => {
                 let unchanged = self.held.is_some() && self.held == secret.metadata.resource_version;
-                if let (true, Some(current)) = (unchanged, authority.current()) {
-                    if !leading || current.authorities.step(now).is_none() {
-                        return renewed;
-                    }
+                if let (true, Some(current)) = (unchanged, authority.current())
+                    && (!leading || current.authorities.step(now).is_none())
+                {
+                    return renewed;
                 }
                 let (authorities, version) = read(secret)?;
                 match authorities.step(now).filter(|_| leading) {

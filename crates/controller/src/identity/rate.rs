@@ -8,9 +8,9 @@ use std::net::IpAddr;
 use std::time::Instant;
 
 /// New connections that one address may make at once: many pods may stand behind one address of a node.
-const BURST: f64 = 64.0;
+const BURST: f64 = 256.0;
 /// And per second after that.
-const PER_SECOND: f64 = 16.0;
+const PER_SECOND: f64 = 64.0;
 /// Addresses that are remembered.
 const ADDRESSES: usize = 4096;
 

@@ -88,7 +88,7 @@ impl Picture {
     pub(super) fn set(&self, name: Name, state: State) {
         let mut inner = self.lock();
         inner.put(name.clone(), Replica::Own, state, 0);
-        inner.to_relay(name);
+        inner.relay_later(name);
         drop(inner);
         self.changed.notify_one();
         self.relay.notify_one();
@@ -102,7 +102,7 @@ impl Picture {
             return;
         }
         inner.take(name, &Replica::Own);
-        inner.to_relay(name.clone());
+        inner.relay_later(name.clone());
         drop(inner);
         self.changed.notify_one();
         self.relay.notify_one();
@@ -248,7 +248,7 @@ impl Inner {
         self.untold.insert(name.clone());
     }
 
-    fn to_relay(&mut self, name: Name) {
+    fn relay_later(&mut self, name: Name) {
         if let Some(unrelayed) = &mut self.unrelayed {
             unrelayed.insert(name);
         }
@@ -294,4 +294,116 @@ fn difference(name: Name, before: Option<(Replica, State)>, (replica, now): (Rep
         events.push(DataPlaneEvent::Refused { gateway, pod, version, message });
     }
     events
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn name(pod: &str) -> Name {
+        Name { gateway: ObjectName::new("shop", "edge"), pod: pod.into() }
+    }
+
+    fn state(session: u64, acknowledged: Option<i64>) -> State {
+        let acknowledged = acknowledged.map(|generation| (generation, ConfigVersion::default()));
+        State { session, acknowledged, refused: None }
+    }
+
+    /// The events that are due, in short.
+    fn news(picture: &Picture) -> Vec<String> {
+        let mut told = Vec::new();
+        while let Some(events) = picture.lock().news() {
+            told.extend(events.into_iter().map(|event| match event {
+                DataPlaneEvent::Connected { pod, .. } => format!("{pod} connected"),
+                DataPlaneEvent::Acknowledged { pod, gateway_generation, .. } => {
+                    format!("{pod} has {gateway_generation}")
+                }
+                DataPlaneEvent::Refused { pod, message, .. } => format!("{pod} refused: {message}"),
+                DataPlaneEvent::Gone { pod, .. } => format!("{pod} gone"),
+            }));
+        }
+        told
+    }
+
+    #[test]
+    fn a_slow_reader_gets_what_is_so_now() {
+        let picture = Picture::default();
+        for generation in 0..100 {
+            picture.set(name("a"), state(1, Some(generation)));
+        }
+        assert_eq!(news(&picture), ["a connected", "a has 99"]);
+        picture.set(name("a"), state(1, Some(99)));
+        assert!(news(&picture).is_empty());
+        // It came and went between two looks.
+        picture.set(name("b"), state(2, None));
+        picture.unset(&name("b"), 2);
+        assert!(news(&picture).is_empty());
+        assert_eq!((picture.own(), picture.all()), (1, 1));
+    }
+
+    #[test]
+    fn the_end_of_an_older_stream_says_nothing_about_the_newer() {
+        let picture = Picture::default();
+        picture.set(name("a"), state(1, Some(1)));
+        picture.set(name("a"), state(2, None));
+        picture.unset(&name("a"), 1);
+        assert_eq!(news(&picture), ["a connected"]);
+        picture.unset(&name("a"), 2);
+        assert_eq!(news(&picture), ["a gone"]);
+    }
+
+    #[test]
+    fn the_newest_word_of_any_replica_counts() {
+        let picture = Picture::default();
+        let other: Arc<str> = "controller-1".into();
+        let epoch = picture.attach(&other);
+        assert!(picture.relayed(&other, epoch, name("a"), Some(state(7, Some(1)))));
+        assert_eq!(news(&picture), ["a connected", "a has 1"]);
+        // It moves here before the other replica notices.
+        picture.set(name("a"), state(1, Some(2)));
+        assert_eq!(news(&picture), ["a connected", "a has 2"]);
+        assert!(picture.relayed(&other, epoch, name("a"), None));
+        assert!(news(&picture).is_empty());
+        picture.unset(&name("a"), 1);
+        assert_eq!(news(&picture), ["a gone"]);
+    }
+
+    #[test]
+    fn what_a_new_relay_does_not_tell_is_gone_and_an_old_one_is_not_heard() {
+        let picture = Picture::default();
+        let other: Arc<str> = "controller-1".into();
+        let first = picture.attach(&other);
+        for pod in ["a", "b"] {
+            assert!(picture.relayed(&other, first, name(pod), Some(state(1, None))));
+        }
+        assert_eq!(news(&picture), ["a connected", "b connected"]);
+        let second = picture.attach(&other);
+        assert!(!picture.relayed(&other, first, name("c"), Some(state(2, None))));
+        picture.complete(&other, first);
+        assert!(picture.relayed(&other, second, name("b"), Some(state(1, None))));
+        assert!(news(&picture).is_empty());
+        picture.complete(&other, second);
+        assert_eq!(news(&picture), ["a gone"]);
+    }
+
+    #[test]
+    fn the_leader_is_told_everything_once_and_then_what_changes() {
+        let picture = Picture::default();
+        picture.set(name("a"), state(1, None));
+        assert!(picture.unrelayed(10).is_empty(), "there is no leader to tell");
+        picture.begin_relay();
+        picture.set(name("b"), state(2, None));
+        assert_eq!(picture.unrelayed(1), [(name("a"), Some(state(1, None)))]);
+        assert_eq!(picture.unrelayed(10), [(name("b"), Some(state(2, None)))]);
+        assert!(picture.unrelayed(10).is_empty());
+        picture.unset(&name("a"), 1);
+        assert_eq!(picture.unrelayed(10), [(name("a"), None)]);
+        let other: Arc<str> = "controller-1".into();
+        let epoch = picture.attach(&other);
+        picture.relayed(&other, epoch, name("c"), Some(state(1, None)));
+        assert!(picture.unrelayed(10).is_empty(), "others' data planes are told by themselves");
+        picture.end_relay();
+        picture.begin_relay();
+        assert_eq!(picture.unrelayed(10).len(), 1);
+    }
 }
