@@ -344,7 +344,7 @@ impl Compiler {
         };
         let name = name_of(&key);
         let service_before = self.snapshot.services.get(&name).filter(|_| Kind::of(&key) == Kind::Service).cloned();
-        let changed = match &object {
+        let changed = match object {
             Some(object) => self.snapshot.upsert(&key, object),
             None => self.snapshot.remove(&key),
         };

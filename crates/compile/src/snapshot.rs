@@ -14,11 +14,26 @@ use portcullis_api::namespace::{NAME_LABEL, Namespace};
 use portcullis_api::reference_grant::ReferenceGrant;
 use portcullis_api::secret::Secret;
 use portcullis_api::service::Service;
-use portcullis_api::{GATEWAY_GROUP, Object, ObjectKey};
+use portcullis_api::{Extra, GATEWAY_GROUP, Object, ObjectKey};
 use portcullis_model::ObjectName;
 
 use crate::other::Other;
 use crate::{own_addresses, parameters};
+
+/// An object without what decides nothing, so that the echo of a status that was written changes nothing. One that is shared with whoever
+/// gave it stays as it is unless it comes from an API server: a copy would cost more than it saves.
+macro_rules! slim {
+    ($object:expr $(, $status:ident)?) => {{
+        let mut object = $object;
+        let is_from_api_server = object.metadata.resource_version.is_some() $(|| object.$status.is_some())?;
+        if is_from_api_server || Arc::get_mut(&mut object).is_some() {
+            let object = Arc::make_mut(&mut object);
+            slim(&mut object.metadata);
+            $(object.$status = None;)?
+        }
+        object
+    }};
+}
 
 /// The objects. Namespaced ones stand under their namespaced name, cluster-scoped ones under their name.
 #[derive(Default)]
@@ -97,28 +112,28 @@ pub(crate) fn in_namespace<'a, T>(
 
 impl Snapshot {
     /// Takes an object in, in place of the one with the same key. Says whether anything changed.
-    pub(crate) fn upsert(&mut self, key: &ObjectKey, object: &Object) -> bool {
+    pub(crate) fn upsert(&mut self, key: &ObjectKey, object: Object) -> bool {
         let name = name_of(key);
         let unreadable = Kind::of(key) != Kind::Other && self.others.remove(key).is_some();
         let changed = match object {
-            Object::GatewayClass(object) => replace(&mut self.gateway_classes, name.name, object),
-            Object::Gateway(object) => replace(&mut self.gateways, name, object),
-            Object::HttpRoute(object) => replace(&mut self.http_routes, name, object),
-            Object::ReferenceGrant(object) => replace(&mut self.reference_grants, name, object),
-            Object::Service(object) => replace(&mut self.services, name, object),
-            Object::EndpointSlice(object) => replace(&mut self.endpoint_slices, name, object),
-            Object::Secret(object) => replace(&mut self.secrets, name, object),
-            Object::Namespace(object) => replace(&mut self.namespaces, name.name, object),
-            Object::GatewayParameters(object) => replace(&mut self.gateway_parameters, name, object),
-            Object::Node(object) => replace_value(&mut self.nodes, name.name, own_addresses::of_node(object)),
+            Object::GatewayClass(object) => replace(&mut self.gateway_classes, name.name, slim!(object, status)),
+            Object::Gateway(object) => replace(&mut self.gateways, name, slim!(object, status)),
+            Object::HttpRoute(object) => replace(&mut self.http_routes, name, slim!(object, status)),
+            Object::ReferenceGrant(object) => replace(&mut self.reference_grants, name, slim!(object)),
+            Object::Service(object) => replace(&mut self.services, name, slim!(object, status)),
+            Object::EndpointSlice(object) => replace(&mut self.endpoint_slices, name, slim!(object)),
+            Object::Secret(object) => replace(&mut self.secrets, name, slim!(object)),
+            Object::Namespace(object) => replace(&mut self.namespaces, name.name, slim!(object)),
+            Object::GatewayParameters(object) => replace(&mut self.gateway_parameters, name, slim!(object, status)),
+            Object::Node(object) => replace(&mut self.nodes, name.name, own_addresses::of_node(&object)),
             // A version of one of these kinds that cannot be read takes the place of the one that could: what it says is unknown.
             other if Kind::of(key) != Kind::Other => {
                 self.remove(key);
-                self.others.insert(key.clone(), Arc::new(Other::unreadable(other)));
+                self.others.insert(key.clone(), Arc::new(Other::unreadable(&other)));
                 true
             }
-            other => match Other::read(other) {
-                Some(other) => replace(&mut self.others, key.clone(), &Arc::new(other)),
+            other => match Other::read(&other) {
+                Some(other) => replace(&mut self.others, key.clone(), Arc::new(other)),
                 None => self.others.remove(key).is_some(),
             },
         };
@@ -153,16 +168,22 @@ impl Snapshot {
     }
 }
 
-fn replace<K: Ord, T: PartialEq>(objects: &mut BTreeMap<K, Arc<T>>, key: K, object: &Arc<T>) -> bool {
-    replace_value(objects, key, object.clone())
-}
-
-fn replace_value<K: Ord, T: PartialEq>(values: &mut BTreeMap<K, T>, key: K, value: T) -> bool {
+fn replace<K: Ord, T: PartialEq>(values: &mut BTreeMap<K, T>, key: K, value: T) -> bool {
     if values.get(&key).is_some_and(|known| *known == value) {
         return false;
     }
     values.insert(key, value);
     true
+}
+
+/// Takes out of metadata what decides nothing. It is more than half of most objects, and changes with every write of a status.
+fn slim(metadata: &mut ObjectMeta) {
+    metadata.resource_version = None;
+    metadata.deletion_timestamp = None;
+    metadata.annotations.clear();
+    metadata.owner_references = Vec::new();
+    metadata.finalizers = Vec::new();
+    metadata.extra = Extra::default();
 }
 
 /// By what the older of two objects is found: creation time (none is younger than any), then namespace and name.
