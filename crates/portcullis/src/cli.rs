@@ -1,8 +1,9 @@
 //! The command line: what can be typed. Help texts, completions and manual pages come from these definitions.
 
-use crate::data_plane;
 use crate::exit::{self, Exit};
-use crate::{check, manual, quickstart, run, version};
+use crate::install::manifests;
+use crate::{check, install, manual, quickstart, run, status, uninstall, version};
+use crate::{controller, data_plane};
 use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
 use std::net::IpAddr;
 use std::path::PathBuf;
@@ -25,8 +26,16 @@ enum Command {
     Run(Run),
     /// Show the status of every object as a cluster would show it.
     Check(Check),
+    /// Install the controller and its definitions into a cluster, or bring them up to date.
+    Install(Install),
+    /// Remove what install made.
+    Uninstall(Uninstall),
+    /// Show how the Gateways of a cluster are: classes, listeners, routes, addresses, data planes, and what is wrong.
+    Status(Status),
     /// Write an example folder, run it, and print what to try.
     Quickstart(Quickstart),
+    /// Run the control plane in a cluster: status, data planes, and their configuration.
+    Controller(controller::Arguments),
     /// Serve one Gateway as its controller says (runs in the pods that the controller makes).
     DataPlane(data_plane::Arguments),
     /// Print the version.
@@ -80,6 +89,83 @@ pub(crate) struct Input {
     /// Refuse what is otherwise a warning: unknown fields, private keys that others can read.
     #[arg(long)]
     pub(crate) strict: bool,
+}
+
+/// Which cluster.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct Cluster {
+    /// The kubeconfig; without it KUBECONFIG, then ~/.kube/config, then the pod's ServiceAccount.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) kubeconfig: Option<PathBuf>,
+    /// The kubeconfig's context.
+    #[arg(long, value_name = "CONTEXT")]
+    pub(crate) context: Option<String>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Install {
+    #[command(flatten)]
+    pub(crate) cluster: Cluster,
+    /// The controller's namespace; it is made when it does not exist.
+    #[arg(short, long, value_name = "NAMESPACE", default_value = manifests::NAMESPACE)]
+    pub(crate) namespace: String,
+    /// The image of the controller and the data planes.
+    #[arg(long, value_name = "IMAGE")]
+    pub(crate) image: Option<String>,
+    /// Pods of the controller. Without it: one.
+    #[arg(long, value_name = "COUNT", value_parser = clap::value_parser!(u32).range(0..=20))]
+    pub(crate) replicas: Option<u32>,
+    /// The Gateway API's definitions, where the cluster has none. Without it: standard. Those that are there are never replaced;
+    /// a channel other than theirs is refused.
+    #[arg(long, value_enum, value_name = "CHANNEL")]
+    pub(crate) channel: Option<GatewayApiChannel>,
+    /// Only print the manifests, as YAML; no cluster is asked. The Gateway API's are among them if --channel is given.
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+    /// Wait until the controller is ready and its GatewayClass accepted.
+    #[arg(long)]
+    pub(crate) wait: bool,
+    /// How long to wait.
+    #[arg(long, value_name = "SECONDS", default_value = "120", value_parser = seconds)]
+    pub(crate) timeout: Duration,
+}
+
+/// Which definitions of the Gateway API.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum GatewayApiChannel {
+    /// What is stable.
+    Standard,
+    /// Everything.
+    Experimental,
+    /// None.
+    None,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Uninstall {
+    #[command(flatten)]
+    pub(crate) cluster: Cluster,
+    /// The controller's namespace; it goes too if install made it and nothing else is in it.
+    #[arg(short, long, value_name = "NAMESPACE", default_value = manifests::NAMESPACE)]
+    pub(crate) namespace: String,
+    /// Also remove the definitions of Portcullis' own kinds, and with them all of their objects.
+    #[arg(long)]
+    pub(crate) crds: bool,
+    /// Also remove the Gateway API's definitions, and with them all Gateways and routes of the cluster. Refused while there is
+    /// a GatewayClass of another controller.
+    #[arg(long)]
+    pub(crate) gateway_api_crds: bool,
+    /// Only print what would be removed.
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Status {
+    #[command(flatten)]
+    pub(crate) cluster: Cluster,
+    #[command(flatten)]
+    pub(crate) selection: Selection,
 }
 
 #[derive(Debug, Args)]
@@ -218,7 +304,11 @@ impl Cli {
         match self.command {
             Command::Run(arguments) => run::run(&arguments),
             Command::Check(arguments) => check::run(&arguments),
+            Command::Install(arguments) => install::run(&arguments),
+            Command::Uninstall(arguments) => uninstall::run(&arguments),
+            Command::Status(arguments) => status::run(&arguments),
             Command::Quickstart(arguments) => quickstart::run(&arguments),
+            Command::Controller(arguments) => controller::run(&arguments),
             Command::DataPlane(arguments) => data_plane::run(&arguments),
             Command::Version(arguments) => version::run(&arguments),
             Command::Completion(arguments) => manual::completion(&arguments),

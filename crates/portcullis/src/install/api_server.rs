@@ -1,0 +1,172 @@
+//! What install, uninstall and status ask of an API server, beside what `portcullis-cluster` reads.
+
+use super::resources::{self, Resource};
+use crate::cli::Cluster;
+use http::header::{ACCEPT, CONTENT_TYPE};
+use http::{Method, Request};
+use portcullis_api::Foreign;
+use portcullis_cluster::{Client, ConnectError, connect};
+use serde_json::{Value, json};
+use std::time::Duration;
+
+/// How long one request may take.
+const REQUEST: Duration = Duration::from_secs(30);
+/// Only name, labels and the like: the content of Secrets is nothing that install or uninstall needs.
+const METADATA: &str = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1";
+
+/// Why it could not be done.
+#[derive(Debug)]
+pub(crate) enum Failure {
+    /// There is no cluster to talk to.
+    Connect(ConnectError),
+    /// The API server did not do it.
+    Request { attempt: String, error: Box<kube::Error> },
+    /// It took too long.
+    Timeout { attempt: String },
+    /// What was found does not allow it.
+    Refused(String),
+    /// This program could not be prepared for it.
+    Program(String),
+}
+
+impl std::fmt::Display for Failure {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Connect(error) => error.fmt(f),
+            Self::Request { attempt, error } => match &**error {
+                kube::Error::Api(status) => write!(f, "cannot {attempt}: {}", Foreign(&status.message)),
+                error => write!(f, "cannot {attempt}: {}", Foreign(&error.to_string())),
+            },
+            Self::Timeout { attempt } => write!(f, "cannot {attempt}: no answer within {} s", REQUEST.as_secs()),
+            Self::Refused(why) | Self::Program(why) => f.write_str(why),
+        }
+    }
+}
+
+/// Connects, and runs a command's work to its end.
+pub(crate) fn run<T>(cluster: &Cluster, work: impl AsyncFnOnce(ApiServer) -> Result<T, Failure>) -> Result<T, Failure> {
+    // The same provider, installed before, is as good.
+    drop(rustls::crypto::aws_lc_rs::default_provider().install_default());
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let runtime = runtime.map_err(|error| Failure::Program(format!("the program cannot start: {error}")))?;
+    runtime.block_on(async {
+        let client = connect(cluster.kubeconfig.as_deref(), cluster.context.as_deref()).await;
+        work(ApiServer { client: client.map_err(Failure::Connect)? }).await
+    })
+}
+
+/// An API server.
+pub(crate) struct ApiServer {
+    pub(crate) client: Client,
+}
+
+impl ApiServer {
+    /// The object as it is there, if it is.
+    pub(crate) async fn read(&self, object: &Value) -> Result<Option<Value>, Failure> {
+        let attempt = || format!("read {}", resources::display(object));
+        let answer = self.send(Method::GET, &path(object)?, None, "application/json", attempt).await;
+        absent_as_none(answer)
+    }
+
+    /// Server-side apply; what others set of the same fields is taken over.
+    pub(crate) async fn apply(&self, object: &Value, manager: &str) -> Result<Value, Failure> {
+        let path = format!("{}?fieldManager={manager}&force=true", path(object)?);
+        let attempt = || format!("apply {}", resources::display(object));
+        let body = Some((object, "application/apply-patch+yaml"));
+        self.send(Method::PATCH, &path, body, "application/json", attempt).await
+    }
+
+    /// Deletes an object, its dependents first; whether it was there.
+    pub(crate) async fn delete(&self, object: &Value) -> Result<bool, Failure> {
+        let attempt = || format!("delete {}", resources::display(object));
+        let options = json!({ "propagationPolicy": "Foreground" });
+        let body = Some((&options, "application/json"));
+        let answer = self.send(Method::DELETE, &path(object)?, body, "application/json", attempt).await;
+        Ok(absent_as_none(answer)?.is_some())
+    }
+
+    /// Name and metadata of the objects of a kind, if the kind is served.
+    pub(crate) async fn list_metadata(
+        &self,
+        resource: &Resource,
+        namespace: Option<&str>,
+    ) -> Result<Option<Vec<Value>>, Failure> {
+        self.list_as(resource, namespace, METADATA).await
+    }
+
+    /// The objects of a kind, if it is served.
+    pub(crate) async fn list(
+        &self,
+        resource: &Resource,
+        namespace: Option<&str>,
+    ) -> Result<Option<Vec<Value>>, Failure> {
+        self.list_as(resource, namespace, "application/json").await
+    }
+
+    /// The objects of a kind with these labels, in all namespaces, if the kind is served.
+    pub(crate) async fn list_selected(&self, resource: &Resource, labels: &str) -> Result<Option<Vec<Value>>, Failure> {
+        let path =
+            format!("{}?labelSelector={}", resource.path(None, None), labels.replace('=', "%3D").replace(',', "%2C"));
+        let attempt = || format!("list {}", resource.plural);
+        items(self.send(Method::GET, &path, None, "application/json", attempt).await)
+    }
+
+    async fn list_as(
+        &self,
+        resource: &Resource,
+        namespace: Option<&str>,
+        accept: &str,
+    ) -> Result<Option<Vec<Value>>, Failure> {
+        let attempt = || format!("list {}", resource.plural);
+        items(self.send(Method::GET, &resource.path(namespace, None), None, accept, attempt).await)
+    }
+
+    async fn send(
+        &self,
+        method: Method,
+        path: &str,
+        body: Option<(&Value, &str)>,
+        accept: &str,
+        attempt: impl Fn() -> String,
+    ) -> Result<Value, Failure> {
+        let mut request = Request::builder().method(method).uri(path).header(ACCEPT, accept);
+        let body = match body {
+            Some((body, content_type)) => {
+                request = request.header(CONTENT_TYPE, content_type);
+                body.to_string().into_bytes()
+            }
+            None => Vec::new(),
+        };
+        let request = request.body(body).map_err(|error| Failure::Program(error.to_string()))?;
+        match tokio::time::timeout(REQUEST, self.client.request::<Value>(request)).await {
+            Ok(Ok(answer)) => Ok(answer),
+            Ok(Err(error)) => Err(Failure::Request { attempt: attempt(), error: Box::new(error) }),
+            Err(_) => Err(Failure::Timeout { attempt: attempt() }),
+        }
+    }
+}
+
+fn path(object: &Value) -> Result<String, Failure> {
+    let resource = Resource::of(object)
+        .ok_or_else(|| Failure::Program(format!("{} is of no kind that is known here", resources::display(object))))?;
+    Ok(resource.path(object["metadata"]["namespace"].as_str(), Some(resources::name(object))))
+}
+
+/// The items of a list.
+fn items(answer: Result<Value, Failure>) -> Result<Option<Vec<Value>>, Failure> {
+    let items = absent_as_none(answer)?.map(|mut list| match list["items"].take() {
+        Value::Array(items) => items,
+        _ => Vec::new(),
+    });
+    Ok(items)
+}
+
+fn absent_as_none(answer: Result<Value, Failure>) -> Result<Option<Value>, Failure> {
+    match answer {
+        Ok(answer) => Ok(Some(answer)),
+        Err(Failure::Request { error, .. }) if matches!(&*error, kube::Error::Api(status) if status.code == 404) => {
+            Ok(None)
+        }
+        Err(failure) => Err(failure),
+    }
+}
