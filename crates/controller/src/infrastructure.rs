@@ -89,7 +89,11 @@ impl Provisioner {
     ///
     /// # Errors
     /// When the registry has these metrics already.
-    pub fn start(options: InfrastructureOptions, client: kube::Client, registry: &Registry) -> Result<Self, MetricError> {
+    pub fn start(
+        options: InfrastructureOptions,
+        client: kube::Client,
+        registry: &Registry,
+    ) -> Result<Self, MetricError> {
         let shared =
             Arc::new(Shared { table: Mutex::default(), wake: Notify::new(), open: AtomicUsize::new(0), options });
         let queue = Arc::downgrade(&shared);
@@ -132,10 +136,10 @@ impl Provisioner {
     pub fn owned(&self, owned: &[Owned]) {
         let deployments = owned.iter().filter(|owned| owned.kind == OwnedKind::Deployment);
         let fact = |owned: &Owned| {
-            let seen = owned.state.as_ref().map(|state| Seen {
-                uid: state.uid.clone(),
-                content: SeenContent::Generation(state.generation),
-            });
+            let seen = owned
+                .state
+                .as_ref()
+                .map(|state| Seen { uid: state.uid.clone(), content: SeenContent::Generation(state.generation) });
             Fact { kind: Kind::Deployment, name: owned.name.clone(), seen }
         };
         self.facts(deployments.map(fact).collect());
@@ -150,10 +154,17 @@ impl Provisioner {
                 if service.metadata.labels.get(key).is_none_or(|label| label != value) {
                     return None;
                 }
-                let name = ObjectName::new(service.metadata.namespace.as_deref().unwrap_or_default(), service.metadata.name.as_str());
+                let name = ObjectName::new(
+                    service.metadata.namespace.as_deref().unwrap_or_default(),
+                    service.metadata.name.as_str(),
+                );
                 let whole = Object::Service(service.clone()).to_value();
                 let uid = service.metadata.uid.as_deref().unwrap_or_default().to_owned();
-                Some(Fact { kind: Kind::Service, name, seen: Some(Seen { uid, content: SeenContent::Whole(Arc::new(whole)) }) })
+                Some(Fact {
+                    kind: Kind::Service,
+                    name,
+                    seen: Some(Seen { uid, content: SeenContent::Whole(Arc::new(whole)) }),
+                })
             }
             Change::Delete(key) if key.kind() == "Service" && key.group().is_empty() => {
                 Some(Fact { kind: Kind::Service, name: ObjectName::new(key.namespace(), key.name()), seen: None })

@@ -87,7 +87,9 @@ pub(crate) fn places(infrastructure: &Infrastructure, names: &Names, asked: &BTr
         None => wishes.iter().position(|wish| !has_own(wish)),
         Some(main) => {
             let held = wishes.iter().position(|wish| wish.is_held_by(main, is_cluster_ip(wish)));
-            held.or_else(|| wishes.iter().position(|wish| !has_own(wish) && wish.can_be_taken_by(main, is_cluster_ip(wish))))
+            held.or_else(|| {
+                wishes.iter().position(|wish| !has_own(wish) && wish.can_be_taken_by(main, is_cluster_ip(wish)))
+            })
         }
     };
     let carried = chosen.map(|index| wishes.remove(index));
@@ -155,7 +157,8 @@ mod tests {
             load_balancer_ip: ip.map(|ip| ip.parse().unwrap()),
             cluster_ip: Some("10.96.0.1".parse().unwrap()),
         };
-        let internal = Asked { is_cluster_ip: true, load_balancer_ip: None, cluster_ip: Some("10.96.0.1".parse().unwrap()) };
+        let internal =
+            Asked { is_cluster_ip: true, load_balancer_ip: None, cluster_ip: Some("10.96.0.1".parse().unwrap()) };
         let default = AddressScope::Default;
         let cluster = AddressScope::Cluster;
         for (main, own, requests, expected) in [
@@ -194,7 +197,12 @@ mod tests {
                 vec!["main: default 192.0.2.3", "own: default 192.0.2.2"],
             ),
             // The same address twice is one.
-            (None, None, vec![(ip("192.0.2.1"), &default), (ip("192.0.2.1"), &default)], vec!["main: default 192.0.2.1"]),
+            (
+                None,
+                None,
+                vec![(ip("192.0.2.1"), &default), (ip("192.0.2.1"), &default)],
+                vec!["main: default 192.0.2.1"],
+            ),
             // Both scopes.
             (None, None, vec![(AddressKind::Any, &cluster)], vec!["main: cluster any 0"]),
             (
@@ -205,21 +213,38 @@ mod tests {
             ),
             (Some(external(None)), None, vec![(AddressKind::Any, &cluster)], vec!["main: cluster any 0"]),
             // An address in the cluster cannot be changed: a Service of its own, unless it happens to be the one.
-            (Some(internal.clone()), None, vec![(ip("10.96.0.9"), &cluster)], vec!["main: -", "own: cluster 10.96.0.9"]),
+            (
+                Some(internal.clone()),
+                None,
+                vec![(ip("10.96.0.9"), &cluster)],
+                vec!["main: -", "own: cluster 10.96.0.9"],
+            ),
             (Some(internal.clone()), None, vec![(ip("10.96.0.1"), &cluster)], vec!["main: cluster 10.96.0.1"]),
             // Nor can the family.
-            (Some(external(None)), None, vec![(ip("2001:db8::1"), &default)], vec!["main: -", "own: default 2001:db8::1"]),
+            (
+                Some(external(None)),
+                None,
+                vec![(ip("2001:db8::1"), &default)],
+                vec!["main: -", "own: default 2001:db8::1"],
+            ),
             // What cannot be satisfied has no Service.
             (None, None, vec![(AddressKind::Hostname("a.example".into()), &default)], vec!["main: default any 0"]),
             (
                 None,
                 None,
-                vec![(AddressKind::Any, &AddressScope::Unknown("x/y".into())), (ip("192.0.2.1"), &AddressScope::Sentinel)],
+                vec![
+                    (AddressKind::Any, &AddressScope::Unknown("x/y".into())),
+                    (ip("192.0.2.1"), &AddressScope::Sentinel),
+                ],
                 vec!["main: default 192.0.2.1"],
             ),
         ] {
             let mut infrastructure = infrastructure();
-            let request = |(index, (kind, scope)): (usize, (AddressKind, &AddressScope))| AddressRequest { index, kind, scope: scope.clone() };
+            let request = |(index, (kind, scope)): (usize, (AddressKind, &AddressScope))| AddressRequest {
+                index,
+                kind,
+                scope: scope.clone(),
+            };
             infrastructure.addresses = requests.clone().into_iter().enumerate().map(request).collect();
             let names = super::super::names(&infrastructure.gateway, &infrastructure.gateway_class);
             let mut asked = BTreeMap::new();

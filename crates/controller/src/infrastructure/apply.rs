@@ -23,6 +23,8 @@ use crate::request::{Failure, send};
 
 /// Who applies.
 pub(crate) const FIELD_MANAGER: &str = "portcullis-controller";
+/// Who holds a Deployment's number of replicas from when it is no longer ours until an autoscaler has set it.
+const REPLICAS_MANAGER: &str = "portcullis-controller-replicas";
 /// How often an object may turn out to be another than the one that was read.
 const ATTEMPTS: usize = 4;
 
@@ -104,7 +106,8 @@ impl Api {
         let Some(objects) = render(infrastructure, &job.options, &job.services) else {
             return Outcome { known: job.known.clone(), ..Outcome::default() };
         };
-        let is_wanted = |(kind, name): &(Kind, String)| objects.iter().any(|object| object.kind == *kind && object.name == *name);
+        let is_wanted =
+            |(kind, name): &(Kind, String)| objects.iter().any(|object| object.kind == *kind && object.name == *name);
         // A Service cannot be without ports: until there is one that can be shown it stays as it is.
         let stays = |kind: Kind| kind == Kind::Service && job.services.ports.is_empty();
         let (kept, unwanted): (Vec<_>, Vec<_>) =
@@ -115,7 +118,9 @@ impl Api {
         if steps.iter().all(|step| matches!(step, Step::Exists(..))) {
             steps.extend(join_all(unwanted.into_iter().map(|(key, known)| self.delete(job, key, known))).await);
         } else {
-            steps.extend(unwanted.into_iter().map(|((kind, name), known)| Step::Exists(*kind, name.clone(), known.clone())));
+            steps.extend(
+                unwanted.into_iter().map(|((kind, name), known)| Step::Exists(*kind, name.clone(), known.clone())),
+            );
         }
         Outcome::of(steps)
     }
@@ -166,7 +171,13 @@ impl Api {
         }
     }
 
-    async fn write(&self, job: &Job, infrastructure: &Infrastructure, object: &Rendered, known: Option<&Known>) -> Result<Value, Fault> {
+    async fn write(
+        &self,
+        job: &Job,
+        infrastructure: &Infrastructure,
+        object: &Rendered,
+        known: Option<&Known>,
+    ) -> Result<Value, Fault> {
         let path = format!("{}/{}", object.kind.path(Some(&job.gateway.namespace)), object.name);
         let write = format!("{path}?fieldManager={FIELD_MANAGER}&force=true&fieldValidation=Strict");
         let mut uid = known.map(|known| known.uid.clone());
@@ -181,6 +192,7 @@ impl Api {
             let mut body = object.body.clone();
             if let Some(uid) = &uid {
                 body["metadata"]["uid"] = json!(uid);
+                self.leave_replicas(object, &path, uid).await?;
             }
             match self.ask(object.kind, Method::PATCH, &write, Some(&body)).await {
                 Ok(written) if is_leaving(&written) => return Err(Fault::Leaving),
@@ -195,8 +207,46 @@ impl Api {
         Err(Fault::Problem(Cause::Unavailable, "it changes all the time".to_owned()))
     }
 
+    /// A field that is no longer applied falls back to its default: a Deployment that gets an autoscaler would shrink to one pod until that
+    /// has looked at it. So its number is handed to a manager of its own first.
+    async fn leave_replicas(&self, object: &Rendered, path: &str, uid: &str) -> Result<(), Fault> {
+        if object.kind != Kind::Deployment || object.body["spec"].get("replicas").is_some() {
+            return Ok(());
+        }
+        let found = match self.ask(object.kind, Method::GET, path, None).await {
+            Ok(found) => found,
+            // Found out by the write itself.
+            Err(Failure::NotFound) => return Ok(()),
+            Err(failure) => return Err(failure.into()),
+        };
+        let managers = found["metadata"]["managedFields"].as_array().into_iter().flatten();
+        let is_ours = managers
+            .into_iter()
+            .any(|entry| entry["manager"] == FIELD_MANAGER && entry.pointer("/fieldsV1/f:spec/f:replicas").is_some());
+        if !is_ours {
+            return Ok(());
+        }
+        let body = json!({
+            "apiVersion": object.kind.api_version(), "kind": object.kind.as_str(),
+            "metadata": {"name": object.name, "namespace": found["metadata"]["namespace"], "uid": uid},
+            "spec": {"replicas": found["spec"]["replicas"]},
+        });
+        let write = format!("{path}?fieldManager={REPLICAS_MANAGER}&fieldValidation=Strict");
+        match self.ask(object.kind, Method::PATCH, &write, Some(&body)).await {
+            // Another has just set it, or the object is another: the write itself finds out.
+            Ok(_) | Err(Failure::Conflict | Failure::NotFound) => Ok(()),
+            Err(failure) => Err(failure.into()),
+        }
+    }
+
     /// The UID of an object that is there already, if it may be written to.
-    fn own(&self, job: &Job, infrastructure: &Infrastructure, object: &Rendered, found: &Value) -> Result<String, Fault> {
+    fn own(
+        &self,
+        job: &Job,
+        infrastructure: &Infrastructure,
+        object: &Rendered,
+        found: &Value,
+    ) -> Result<String, Fault> {
         let ours = is_owned_by(found, &infrastructure.uid)
             || claim(found, &job.options.controller_name) == Claim::Gateway(job.gateway.clone());
         if !ours {
@@ -231,7 +281,11 @@ impl Api {
         let mut token = String::new();
         loop {
             let (key, value) = super::names::MANAGED_BY;
-            let path = format!("{}?labelSelector={}%3D{value}&limit=100{token}", kind.path(namespace), key.replace('/', "%2F"));
+            let path = format!(
+                "{}?labelSelector={}%3D{value}&limit=100{token}",
+                kind.path(namespace),
+                key.replace('/', "%2F")
+            );
             let mut page = self.ask(kind, Method::GET, &path, None).await?;
             if let Value::Array(items) = page["items"].take() {
                 objects.extend(items);
@@ -298,7 +352,9 @@ impl From<Failure> for Fault {
     fn from(failure: Failure) -> Self {
         match failure {
             // Said by the admission of every API server since 1.5, with this reason in words.
-            Failure::Refused { code: 403, message } if message.contains("because it is being terminated") => Self::NamespaceGoes,
+            Failure::Refused { code: 403, message } if message.contains("because it is being terminated") => {
+                Self::NamespaceGoes
+            }
             Failure::Refused { .. } => Self::Problem(Cause::Refused, failure.to_string()),
             _ => Self::Problem(Cause::Unavailable, failure.to_string()),
         }
@@ -318,7 +374,11 @@ fn hash(body: &Value) -> u64 {
 /// For the query of a URI.
 fn escaped(text: &str) -> String {
     let escape = |byte: u8| {
-        if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) { char::from(byte).to_string() } else { format!("%{byte:02X}") }
+        if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {
+            char::from(byte).to_string()
+        } else {
+            format!("%{byte:02X}")
+        }
     };
     text.bytes().map(escape).collect()
 }

@@ -96,7 +96,9 @@ pub(crate) fn claim(object: &Value, controller_name: &str) -> Claim {
 /// Whether an object is owned, and controlled, by this very Gateway.
 pub(crate) fn is_owned_by(object: &Value, uid: &str) -> bool {
     let owners = object["metadata"]["ownerReferences"].as_array().into_iter().flatten();
-    owners.into_iter().any(|owner| owner["controller"] == true && is_gateway(owner) && owner["uid"] == uid && !uid.is_empty())
+    owners
+        .into_iter()
+        .any(|owner| owner["controller"] == true && is_gateway(owner) && owner["uid"] == uid && !uid.is_empty())
 }
 
 fn is_gateway(owner: &Value) -> bool {
@@ -106,9 +108,9 @@ fn is_gateway(owner: &Value) -> bool {
 /// Whether an object has everything that was applied: maps may have more, and lists may have more and another order.
 pub(crate) fn holds(observed: &Value, applied: &Value) -> bool {
     match (observed, applied) {
-        (Value::Object(observed), Value::Object(applied)) => applied
-            .iter()
-            .all(|(name, value)| observed.get(name).is_some_and(|observed| holds(observed, value))),
+        (Value::Object(observed), Value::Object(applied)) => {
+            applied.iter().all(|(name, value)| observed.get(name).is_some_and(|observed| holds(observed, value)))
+        }
         (Value::Array(observed), Value::Array(applied)) => {
             applied.iter().all(|value| observed.iter().any(|observed| holds(observed, value)))
         }
@@ -144,7 +146,11 @@ mod tests {
             ("/metadata/ownerReferences/0/uid", json!("older"), &ours),
             ("/metadata/labels", json!({}), &Claim::Foreign),
             ("/metadata/labels/app.kubernetes.io~1managed-by", json!("Helm"), &Claim::Foreign),
-            ("/metadata/annotations/portcullis.dev~1controller-name", json!("other.example/controller"), &Claim::Foreign),
+            (
+                "/metadata/annotations/portcullis.dev~1controller-name",
+                json!("other.example/controller"),
+                &Claim::Foreign,
+            ),
             ("/metadata/annotations", json!({}), &Claim::Foreign),
             ("/metadata/ownerReferences/0/kind", json!("Deployment"), &Claim::Foreign),
             ("/metadata/ownerReferences/0/apiVersion", json!("example.com/v1"), &Claim::Foreign),
@@ -163,7 +169,10 @@ mod tests {
         let applied = json!({"spec": {"type": "LoadBalancer", "ports": [{"port": 80}, {"port": 443}]}});
         for (observed, expected) in [
             (applied.clone(), true),
-            (json!({"spec": {"type": "LoadBalancer", "clusterIP": "x", "ports": [{"port": 443, "nodePort": 1}, {"port": 80}]}}), true),
+            (
+                json!({"spec": {"type": "LoadBalancer", "clusterIP": "x", "ports": [{"port": 443, "nodePort": 1}, {"port": 80}]}}),
+                true,
+            ),
             (json!({"spec": {"type": "NodePort", "ports": [{"port": 80}, {"port": 443}]}}), false),
             (json!({"spec": {"type": "LoadBalancer", "ports": [{"port": 80}]}}), false),
             (json!({}), false),

@@ -147,9 +147,9 @@ mod tests {
         for (gateway, class, expected) in [
             ("edge", "portcullis", "edge-portcullis"),
             ("edge", "my-class", "edge-my-class"),
-            ("a.b", "portcullis", "a-b-portcullis-c4bdeb8a5f"),
-            ("1st", "portcullis", "gateway-1st-portcullis-e1aaa1a8f1"),
-            (&long, "portcullis", "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa-d5ea47d9ad"),
+            ("a.b", "portcullis", "a-b-portcullis-b34ed9cf19"),
+            ("1st", "portcullis", "gateway-1st-portcullis-258d271c41"),
+            (&long, "portcullis", "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa-936b7bee73"),
         ] {
             assert_eq!(base(gateway, class), expected);
         }

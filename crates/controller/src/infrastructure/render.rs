@@ -62,7 +62,11 @@ struct Context<'a> {
 
 /// The objects of a Gateway's data plane; nothing while its parameters are not known. A Service without ports cannot exist: without any
 /// port there is none in the output, and one that exists is to be left as it is.
-pub(crate) fn render(infrastructure: &Infrastructure, options: &RenderOptions, services: &Services) -> Option<Vec<Rendered>> {
+pub(crate) fn render(
+    infrastructure: &Infrastructure,
+    options: &RenderOptions,
+    services: &Services,
+) -> Option<Vec<Rendered>> {
     let parameters = infrastructure.parameters.as_deref()?;
     let names = names(&infrastructure.gateway, &infrastructure.gateway_class);
     let context = Context { infrastructure, parameters, options, names };

@@ -1,7 +1,7 @@
 //! What the controller must be allowed to do for data planes: the one table from which roles are made and against which they are tested;
 //! and what it may not do although its role allows it, for a ValidatingAdmissionPolicy.
 
-pub use portcullis_cluster::{Place, Right};
+use portcullis_cluster::{Place, Right};
 
 use super::kind::Kind;
 
@@ -11,7 +11,8 @@ const VERBS: &[&str] = &["create", "delete", "get", "list", "patch"];
 /// Every right beyond those of reading a cluster ([`portcullis_cluster::rights`]), in the order of the kinds. Where the controller serves only
 /// listed namespaces they are needed there alone.
 pub const RIGHTS: &[Right] = &{
-    let mut rights = [Right { group: "", resource: "", verbs: VERBS, place: Place::Namespaces, owned: false }; Kind::ALL.len()];
+    let mut rights =
+        [Right { group: "", resource: "", verbs: VERBS, place: Place::Namespaces, owned: false }; Kind::ALL.len()];
     let mut index = 0;
     while index < Kind::ALL.len() {
         rights[index].group = Kind::ALL[index].group();
@@ -141,7 +142,11 @@ mod tests {
         assert_eq!(RIGHTS.len(), Kind::ALL.len());
         for (kind, right) in Kind::ALL.iter().zip(RIGHTS) {
             assert_eq!((right.group, right.resource), (kind.group(), kind.resource()));
-            let resource = if kind.group().is_empty() { kind.resource().to_owned() } else { format!("{}/{}", kind.group(), kind.resource()) };
+            let resource = if kind.group().is_empty() {
+                kind.resource().to_owned()
+            } else {
+                format!("{}/{}", kind.group(), kind.resource())
+            };
             assert!(ALL.contains(&resource.as_str()), "{resource}");
         }
         assert_eq!(ALL.len(), Kind::ALL.len());

@@ -196,8 +196,12 @@ impl Table {
             let known = |entry: &Entry, gateway: &ObjectName| {
                 gateway.namespace == fact.name.namespace && (entry.known.contains_key(&key) || entry.is_running())
             };
-            let gateways: Vec<ObjectName> =
-                self.entries.iter().filter(|(gateway, entry)| known(entry, gateway)).map(|(gateway, _)| gateway.clone()).collect();
+            let gateways: Vec<ObjectName> = self
+                .entries
+                .iter()
+                .filter(|(gateway, entry)| known(entry, gateway))
+                .map(|(gateway, _)| gateway.clone())
+                .collect();
             for gateway in gateways {
                 self.fact(&gateway, fact.clone(), now);
             }
@@ -230,7 +234,13 @@ impl Table {
         let entry = self.entries.get_mut(&gateway)?;
         entry.state = State::Running { again: false };
         let services = entry.services(&gateway, acknowledged);
-        Some(Task::Job(Box::new(Job { gateway, wanted: entry.wanted.clone(), options, services, known: entry.known.clone() })))
+        Some(Task::Job(Box::new(Job {
+            gateway,
+            wanted: entry.wanted.clone(),
+            options,
+            services,
+            known: entry.known.clone(),
+        })))
     }
 
     /// When [`next`](Self::next) has something next; nothing: when there is news.
@@ -388,7 +398,11 @@ impl Entry {
     }
 
     fn existing_ports(&self) -> BTreeSet<Port> {
-        self.known.values().filter_map(|known| known.service.as_ref()).flat_map(|service| service.ports.iter().copied()).collect()
+        self.known
+            .values()
+            .filter_map(|known| known.service.as_ref())
+            .flat_map(|service| service.ports.iter().copied())
+            .collect()
     }
 
     /// The Services as they are, and the ports that they may show: those that they show, and those that data planes have. Before there is any

@@ -1,9 +1,16 @@
-//! Tests of the parts together.
+//! Tests of the parts together: what is rendered, and the provisioner against an API server made for the purpose.
+
+mod api_server;
+mod provision;
+mod rendered;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use portcullis_compile::{Infrastructure, TransportProtocol};
 use portcullis_model::ObjectName;
-use std::collections::BTreeMap;
-use std::sync::Arc;
+
+use super::render::RenderOptions;
 
 /// A Gateway `infra/edge` with one port.
 pub(super) fn infrastructure() -> Infrastructure {
@@ -17,5 +24,16 @@ pub(super) fn infrastructure() -> Infrastructure {
         ports: [(80, TransportProtocol::Tcp)].into(),
         addresses: Vec::new(),
         parameters: Some(Arc::default()),
+    }
+}
+
+fn options() -> RenderOptions {
+    RenderOptions {
+        image: "localhost/portcullis:test".to_owned(),
+        image_pull_policy: None,
+        controller: "portcullis-controller.portcullis-system.svc:8443".to_owned(),
+        identity: "portcullis-controller.portcullis-system.svc:8444".to_owned(),
+        controller_name: "portcullis.dev/gateway-controller".to_owned(),
+        ca_bundle: "CA".to_owned(),
     }
 }

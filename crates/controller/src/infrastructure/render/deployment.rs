@@ -163,11 +163,16 @@ fn parsed(text: Option<&GatewayDuration>, default: Duration) -> Duration {
 
 /// As the command line reads it.
 fn duration(duration: Duration) -> String {
-    if duration.subsec_millis() == 0 { format!("{}s", duration.as_secs()) } else { format!("{}ms", duration.as_millis()) }
+    if duration.subsec_millis() == 0 {
+        format!("{}s", duration.as_secs())
+    } else {
+        format!("{}ms", duration.as_millis())
+    }
 }
 
 fn resources(asked: Option<&ResourceRequirements>) -> Value {
-    let least = [("cpu", "5m"), ("memory", "32Mi")].map(|(name, text)| (name.to_owned(), IntOrString::String(text.to_owned())));
+    let least =
+        [("cpu", "5m"), ("memory", "32Mi")].map(|(name, text)| (name.to_owned(), IntOrString::String(text.to_owned())));
     let Some(asked) = asked else { return json!({"requests": BTreeMap::from(least)}) };
     // A limit without a request is the request too; what has neither keeps the least.
     let mut requests = asked.requests.clone();
