@@ -49,12 +49,17 @@ func init() {
 		"start":      {"COMPONENT", "start a killed program again, with the data it had", controlCommand("start")},
 		"pause":      {"COMPONENT", "freeze a program", controlCommand("pause")},
 		"resume":     {"COMPONENT", "let a frozen program go on", controlCommand("resume")},
+		"smoke":      {"", "prove that Pods, DNS and LoadBalancer Services work", smokeCommand},
+		"test":       {"", "check the programs of conformance/: gofmt, vet, unit tests", testCommand},
 		"suite":      {"[OPTION…] (suite --help)", "run the official conformance suite", suiteCommand},
 		"help":       {"", "this text", helpCommand},
 
 		// Started by up, inside the cluster's namespaces.
 		"internal-init": {"", "", initCommand},
 		"internal-node": {"", "", nodeCommand},
+
+		// Started by smoke, in the client's network.
+		"internal-probe": {"", "", probeCommand},
 	}
 }
 
