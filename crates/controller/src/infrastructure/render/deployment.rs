@@ -135,8 +135,8 @@ impl Context<'_> {
         add("token-file", format!("{root}/token/token"));
         add("pod-name", "$(POD_NAME)".to_owned());
         add("telemetry-address", format!("0.0.0.0:{TELEMETRY_PORT}"));
-        add("shutdown-delay", duration(self.shutdown_delay()));
-        add("drain-timeout", duration(self.drain_timeout()));
+        add("shutdown-delay", seconds(self.shutdown_delay()));
+        add("drain-timeout", seconds(self.drain_timeout()));
         add("access-log", "-".to_owned());
         if let Some(level) = self.parameters.log_level.as_ref().filter(|level| !matches!(level, LogLevel::Unknown(_))) {
             add("log-level", level.as_str().to_lowercase());
@@ -161,13 +161,9 @@ fn parsed(text: Option<&GatewayDuration>, default: Duration) -> Duration {
     text.and_then(|text| text.parse().ok()).unwrap_or(default)
 }
 
-/// As the command line reads it.
-fn duration(duration: Duration) -> String {
-    if duration.subsec_millis() == 0 {
-        format!("{}s", duration.as_secs())
-    } else {
-        format!("{}ms", duration.as_millis())
-    }
+/// As the command line reads it: seconds.
+fn seconds(duration: Duration) -> String {
+    duration.as_secs_f64().to_string()
 }
 
 fn resources(asked: Option<&ResourceRequirements>) -> Value {
