@@ -35,7 +35,17 @@ pub struct DataPlane {
     drain: Drain,
     access_log: Option<AccessLog>,
     addresses: OperatorAddresses,
-    tasks: [JoinHandle<()>; 2],
+    tasks: Tasks,
+}
+
+/// What follows the controller; ends with its handle.
+#[derive(Debug)]
+struct Tasks([JoinHandle<()>; 2]);
+
+impl Drop for Tasks {
+    fn drop(&mut self) {
+        self.0.iter().for_each(JoinHandle::abort);
+    }
 }
 
 /// Why a data plane did not start.
@@ -99,7 +109,7 @@ impl DataPlane {
             journal: PortJournal::default(),
             lacks_ports: false,
         };
-        let tasks = [tokio::task::spawn_local(keeper), tokio::task::spawn_local(follower.run())];
+        let tasks = Tasks([tokio::task::spawn_local(keeper), tokio::task::spawn_local(follower.run())]);
         Ok(Self { options, proxy, readiness, drain, access_log, addresses, tasks })
     }
 
@@ -164,7 +174,7 @@ impl DataPlane {
             () = forced => Drained::default(),
         };
         tracing::info!(cut = %drained.cut, "drained");
-        self.tasks.iter().for_each(JoinHandle::abort);
+        drop(self.tasks);
         if self.access_log.is_some_and(|access_log| !access_log.close(LOG_CLOSE)) {
             tracing::warn!("the last lines of the access log could not be written in time");
         }
