@@ -474,3 +474,133 @@ fn retry(failures: u32) -> Duration {
     // So that not all ask at the same time.
     pause.mul_f64(0.75 + fastrand::f64() / 2.0)
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::super::test::{infrastructure, options};
+    use super::*;
+
+    fn config_map() -> Found {
+        let object = json!({"metadata": {
+            "name": "edge-portcullis", "namespace": "infra", "uid": "u", "resourceVersion": "1",
+            "labels": {"app.kubernetes.io/managed-by": "portcullis"},
+            "annotations": {"portcullis.dev/controller-name": options().controller_name, "portcullis.dev/gateway-name": "edge"},
+        }});
+        Found { kind: Kind::ConfigMap, object }
+    }
+
+    fn leading(now: Instant) -> Table {
+        let mut table = Table::default();
+        table.options(Arc::new(options()), now);
+        table.lead(true, now);
+        assert!(matches!(table.next(now), Some(Task::Survey)));
+        assert!(table.next(now).is_none(), "one at a time");
+        table
+    }
+
+    fn job(table: &mut Table, now: Instant) -> Option<Box<Job>> {
+        match table.next(now) {
+            Some(Task::Job(job)) => Some(job),
+            _ => None,
+        }
+    }
+
+    #[test]
+    fn what_is_nobody_s_goes_after_a_while() {
+        let now = Instant::now();
+        let mut table = leading(now);
+        table.set(Vec::new(), now);
+        table.surveyed(Some(vec![config_map()]), now);
+        assert!(job(&mut table, now).is_none());
+        assert_eq!(table.due(), Some(now + UNCLAIMED_GRACE));
+        let job = job(&mut table, now + UNCLAIMED_GRACE).unwrap();
+        assert_eq!((job.wanted, job.known.len()), (None, 1));
+        table.done(&job.gateway, Outcome::default(), now + UNCLAIMED_GRACE);
+        assert_eq!(table.open(), 0);
+        assert!(table.entries.is_empty());
+    }
+
+    #[test]
+    fn what_is_claimed_in_time_stays() {
+        let now = Instant::now();
+        let mut table = leading(now);
+        table.set(Vec::new(), now);
+        table.surveyed(Some(vec![config_map()]), now);
+        let wanted = Some(Arc::new(infrastructure()));
+        table
+            .set(vec![InfrastructureChange { gateway: infrastructure().gateway, infrastructure: wanted.clone() }], now);
+        let job = job(&mut table, now).unwrap();
+        assert_eq!((job.wanted, job.known.len()), (wanted, 1));
+    }
+
+    #[test]
+    fn nothing_is_nobody_s_before_the_gateways_are_known() {
+        let now = Instant::now();
+        let mut table = leading(now);
+        table.surveyed(Some(vec![config_map()]), now);
+        assert!(table.entries.is_empty());
+        assert_eq!(table.due(), Some(now + SURVEY_PERIOD));
+    }
+
+    #[test]
+    fn objects_of_other_installations_are_theirs() {
+        let now = Instant::now();
+        let mut table = leading(now);
+        table.set(Vec::new(), now);
+        let mut other = config_map();
+        other.object["metadata"]["annotations"]["portcullis.dev/controller-name"] = json!("other.example/controller");
+        table.surveyed(Some(vec![other]), now);
+        assert!(table.entries.is_empty());
+    }
+
+    #[test]
+    fn a_survey_that_failed_is_tried_again_and_nothing_runs_before() {
+        let now = Instant::now();
+        let mut table = leading(now);
+        table.set(
+            vec![InfrastructureChange {
+                gateway: infrastructure().gateway,
+                infrastructure: Some(Arc::new(infrastructure())),
+            }],
+            now,
+        );
+        table.surveyed(None, now);
+        assert!(table.next(now).is_none());
+        let again = table.due().unwrap();
+        assert!(again > now);
+        assert!(matches!(table.next(again), Some(Task::Survey)));
+        table.surveyed(Some(Vec::new()), again);
+        assert!(job(&mut table, again).is_some());
+    }
+
+    #[test]
+    fn what_no_watch_tells_is_found_by_the_survey() {
+        let now = Instant::now();
+        let mut table = leading(now);
+        let gateway = infrastructure().gateway;
+        table.set(
+            vec![InfrastructureChange { gateway: gateway.clone(), infrastructure: Some(Arc::new(infrastructure())) }],
+            now,
+        );
+        table.surveyed(Some(Vec::new()), now);
+        let first = job(&mut table, now).unwrap();
+        let known = Known { applied: Some(1), ..Known::read(Kind::ConfigMap, &config_map().object) };
+        let known: Objects = [((Kind::ConfigMap, "edge-portcullis".to_owned()), known)].into();
+        table.done(&first.gateway, Outcome { known, ..Outcome::default() }, now);
+        let later = now + SURVEY_PERIOD;
+        // As it was.
+        assert!(matches!(table.next(later), Some(Task::Survey)));
+        table.surveyed(Some(vec![config_map()]), later);
+        assert!(job(&mut table, later).is_none());
+        // Changed by another.
+        let later = later + SURVEY_PERIOD;
+        assert!(matches!(table.next(later), Some(Task::Survey)));
+        let mut changed = config_map();
+        changed.object["metadata"]["resourceVersion"] = json!("2");
+        table.surveyed(Some(vec![changed]), later);
+        let job = job(&mut table, later).unwrap();
+        assert_eq!(job.known.values().map(|known| known.applied).collect::<Vec<_>>(), [None]);
+    }
+}

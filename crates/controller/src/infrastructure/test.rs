@@ -27,7 +27,7 @@ pub(super) fn infrastructure() -> Infrastructure {
     }
 }
 
-fn options() -> RenderOptions {
+pub(super) fn options() -> RenderOptions {
     RenderOptions {
         image: "localhost/portcullis:test".to_owned(),
         image_pull_policy: None,
