@@ -16,6 +16,7 @@ use crate::findings::{Finding, FindingCode};
 use crate::listener::{Admission, AllowedNamespaces};
 use crate::other::gateway_of;
 use crate::parameters::ExternalNames;
+use crate::small::Map;
 use crate::snapshot::Snapshot;
 use crate::text::{group_kind, joined, shown, unknown_field};
 
@@ -70,9 +71,9 @@ pub(crate) struct Attachments {
     /// Each parentRef to a Gateway of ours, with group and kind filled in, and what became of it.
     pub(crate) parents: Vec<(ParentReference, Result<(), Refusal>)>,
     /// The listeners of each Gateway that take the route.
-    pub(crate) listeners: BTreeMap<ObjectName, BTreeSet<ListenerKey>>,
+    pub(crate) listeners: Map<ObjectName, Vec<ListenerKey>>,
     /// What stands in the configuration of each Gateway.
-    pub(crate) configured: BTreeMap<ObjectName, Vec<Attachment>>,
+    pub(crate) configured: Map<ObjectName, Vec<Attachment>>,
     pub(crate) findings: Vec<Finding>,
 }
 
@@ -121,10 +122,16 @@ pub(crate) fn attach(
         let outcome = outcome.map(|admitted| {
             for (admission, hostnames) in admitted {
                 served.extend(hostnames.iter().map(|hostname| hostname.route_hostname.clone()));
-                attachments.listeners.entry(gateway.clone()).or_default().insert(admission.key.clone());
+                let listeners = attachments.listeners.entry(&gateway);
+                if !listeners.contains(&admission.key) {
+                    listeners.reserve_exact(1);
+                    listeners.push(admission.key.clone());
+                }
                 if admission.is_configured {
                     let attachment = Attachment { listener: admission.key.clone(), hostnames };
-                    attachments.configured.entry(gateway.clone()).or_default().push(attachment);
+                    let configured = attachments.configured.entry(&gateway);
+                    configured.reserve_exact(1);
+                    configured.push(attachment);
                 }
             }
         });

@@ -34,6 +34,7 @@ use crate::own_addresses::OwnAddresses;
 use crate::parameters;
 use crate::served::Served;
 use crate::shared::{Place, SharedHostnames};
+use crate::small::{Map, count};
 use crate::snapshot::{Kind, Snapshot, age, gateway_api_key, in_namespace, name_of, service_of};
 use crate::status::{self, ObjectStatus};
 use crate::text::{joined, shown};
@@ -170,9 +171,9 @@ pub struct Compiler {
     /// Routes of kinds that are not supported.
     other_routes: BTreeMap<ObjectKey, Attachments>,
     /// How many accepted routes each listener of a Gateway has.
-    attached_routes: BTreeMap<ObjectName, BTreeMap<ListenerKey, usize>>,
+    attached_routes: BTreeMap<ObjectName, Map<ListenerKey, usize>>,
     /// How many routes of each Gateway's configuration name a backend.
-    backend_uses: BTreeMap<BackendKey, BTreeMap<ObjectName, usize>>,
+    backend_uses: BTreeMap<BackendKey, Map<ObjectName, usize>>,
     /// How often references are made.
     reference_uses: Uses,
     shared: SharedHostnames,
@@ -615,15 +616,15 @@ impl Compiler {
     fn update_references(
         &mut self,
         referrer: (Referrer, ObjectName),
-        before: &BTreeSet<Reference>,
-        after: &BTreeSet<Reference>,
+        before: &[Reference],
+        after: &[Reference],
         dirty: &mut Dirty,
     ) {
         let mut uses_changed = false;
-        for gone in before.difference(after) {
+        for gone in beyond(before, after) {
             uses_changed |= self.reference_uses.remove(gone);
         }
-        for new in after.difference(before) {
+        for new in beyond(after, before) {
             uses_changed |= self.reference_uses.add(new);
         }
         if uses_changed {
@@ -705,7 +706,7 @@ impl Compiler {
     fn count_route(&mut self, state: Option<&RouteState>, add: bool, dirty: &mut Dirty) {
         let Some((state, compiled)) = state.and_then(|state| Some((state, state.compiled.as_ref()?))) else { return };
         if compiled.refusal.is_none() {
-            for (gateway, listeners) in &state.attachments.listeners {
+            for (gateway, listeners) in state.attachments.listeners.iter() {
                 dirty.statuses.insert(listener::gateway_key(gateway));
                 let counts = self.attached_routes.entry(gateway.clone()).or_default();
                 for listener in listeners {
@@ -737,17 +738,12 @@ impl Compiler {
         after: Option<&RouteState>,
         dirty: &mut Dirty,
     ) {
-        let none = BTreeSet::new();
-        let references = |state: Option<&'_ RouteState>| {
-            state.and_then(|state| state.compiled.as_ref()).map(|compiled| compiled.references.clone())
-        };
         let (before, after) = (references(before), references(after));
-        let (before, after) = (before.as_ref().unwrap_or(&none), after.as_ref().unwrap_or(&none));
         if before == after {
             return;
         }
         self.update_references((Referrer::HttpRoute, name.clone()), before, after, dirty);
-        for service in before.symmetric_difference(after) {
+        for service in beyond(before, after).chain(beyond(after, before)) {
             dirty.findings.extend(self.index.targets_of_other.to(&service.to).cloned());
         }
         let is_service = |reference: &&Reference| reference.group.is_empty() && *reference.kind == *"Service";
@@ -782,7 +778,7 @@ impl Compiler {
     fn backends_of<'a>(
         &'a self,
         service: &'a ObjectName,
-    ) -> impl Iterator<Item = (&'a BackendKey, &'a BTreeMap<ObjectName, usize>)> {
+    ) -> impl Iterator<Item = (&'a BackendKey, &'a Map<ObjectName, usize>)> {
         let first = BackendKey { service: service.clone(), port: 0 };
         self.backend_uses.range(first..).take_while(move |(backend, _)| backend.service == *service)
     }
@@ -915,7 +911,7 @@ impl Compiler {
                 is_ours.then(|| ObjectStatus::GatewayClass(gateway_class::status(class, &self.snapshot, served)))
             }
             Kind::Gateway => {
-                let none = BTreeMap::new();
+                let none = Map::default();
                 let attached_routes = self.attached_routes.get(&name).unwrap_or(&none);
                 Some(ObjectStatus::Gateway(self.gateways.get(&name)?.status(attached_routes)))
             }
@@ -1119,20 +1115,21 @@ fn configured(state: &RouteState) -> impl Iterator<Item = Place> + '_ {
     })
 }
 
+fn references(state: Option<&RouteState>) -> &[Reference] {
+    state.and_then(|state| state.compiled.as_ref()).map_or(&[], |compiled| &compiled.references)
+}
+
+/// What of a sorted list is not in another.
+fn beyond<'a, T: Ord>(list: &'a [T], other: &'a [T]) -> impl Iterator<Item = &'a T> {
+    list.iter().filter(|entry| other.binary_search(entry).is_err())
+}
+
 fn places(state: Option<&RouteState>) -> BTreeSet<Place> {
     state.into_iter().flat_map(configured).collect()
 }
 
 fn service_key(name: &ObjectName) -> ObjectKey {
     ObjectKey::new("", "Service", &name.namespace, &name.name)
-}
-
-fn count<K: Ord + Clone>(counts: &mut BTreeMap<K, usize>, key: &K, add: bool) {
-    let count = counts.entry(key.clone()).or_default();
-    *count = if add { *count + 1 } else { count.saturating_sub(1) };
-    if *count == 0 {
-        counts.remove(key);
-    }
 }
 
 fn resource_in(config: &Config, key: &ResourceKey) -> Option<Resource> {

@@ -1,6 +1,6 @@
 //! Gateways: addresses, parameters, and what their listeners add up to.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -22,6 +22,7 @@ use crate::infrastructure::{AddressKind, AddressRequest, AddressScope, Infrastru
 use crate::listener::{self, Aside, CompiledListener, Surroundings, gateway_key};
 use crate::own_addresses::OwnAddresses;
 use crate::parameters::{self, ExternalNames, Parameters};
+use crate::small::Map;
 use crate::snapshot::age;
 use crate::text::{joined, shown, unknown_field};
 
@@ -39,8 +40,8 @@ pub(crate) struct CompiledGateway {
     pub(crate) infrastructure: Option<Arc<Infrastructure>>,
     pub(crate) findings: Vec<Finding>,
     pub(crate) next_change_at: Option<i64>,
-    /// References to Secrets, followed or not.
-    pub(crate) references: BTreeSet<Reference>,
+    /// References to Secrets, followed or not. Sorted.
+    pub(crate) references: Box<[Reference]>,
     /// The Secrets among them that may be read.
     pub(crate) wanted: BTreeSet<ObjectName>,
     /// The names that Services of type ExternalName behind it may have.
@@ -50,7 +51,7 @@ pub(crate) struct CompiledGateway {
 
 impl CompiledGateway {
     /// Its status, with the number of routes that are attached to each listener.
-    pub(crate) fn status(&self, attached_routes: &BTreeMap<ListenerKey, usize>) -> GatewayStatus {
+    pub(crate) fn status(&self, attached_routes: &Map<ListenerKey, usize>) -> GatewayStatus {
         let listeners = self.listeners.iter().map(|listener| {
             let attached_routes = attached_routes.get(&listener.admission.key).copied().unwrap_or_default();
             listener::status(listener, attached_routes, self.listener_conditions(listener))
@@ -178,7 +179,7 @@ pub(crate) fn compile(
         infrastructure,
         findings: aside.findings,
         next_change_at: aside.next_change_at,
-        references: aside.references,
+        references: aside.references.into_iter().collect(),
         wanted: aside.wanted,
         external_names: match place.standalone {
             true => ExternalNames::Any,

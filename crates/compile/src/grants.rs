@@ -11,6 +11,7 @@ use portcullis_api::{Foreign, GATEWAY_GROUP};
 use portcullis_model::ObjectName;
 
 use crate::findings::{Finding, FindingCode};
+use crate::small::{self, Map};
 use crate::snapshot::{Snapshot, gateway_api_key, in_namespace};
 use crate::text::group_kind;
 
@@ -98,7 +99,7 @@ type Use = (Referrer, Arc<str>, Arc<str>, Arc<str>, Arc<str>);
 #[derive(Default)]
 pub(crate) struct Uses {
     /// By referrer, referrer's namespace, group, kind and name; then the referent's namespace and how often.
-    by_name: BTreeMap<Use, BTreeMap<Arc<str>, usize>>,
+    by_name: BTreeMap<Use, Map<Arc<str>, usize>>,
     /// By referrer, referrer's namespace, group, kind and the referent's namespace: how often.
     by_namespace: BTreeMap<Use, usize>,
 }
@@ -108,35 +109,28 @@ impl Uses {
     pub(crate) fn add(&mut self, reference: &Reference) -> bool {
         let Reference { from, from_namespace, group, kind, to } = reference.clone();
         let by_name = (from, from_namespace.clone(), group.clone(), kind.clone(), to.name);
-        let count = self.by_name.entry(by_name).or_default().entry(to.namespace.clone()).or_default();
-        *count += 1;
+        let count = small::count(self.by_name.entry(by_name).or_default(), &to.namespace, true);
         *self.by_namespace.entry((from, from_namespace, group, kind, to.namespace)).or_default() += 1;
-        *count == 1
+        count == 1
     }
 
     /// Takes a reference back. Says whether it was the last of its like.
     pub(crate) fn remove(&mut self, reference: &Reference) -> bool {
         let Reference { from, from_namespace, group, kind, to } = reference.clone();
         let by_namespace = (from, from_namespace.clone(), group.clone(), kind.clone(), to.namespace.clone());
-        decrement(&mut self.by_namespace, &by_namespace);
+        if let Some(count) = self.by_namespace.get_mut(&by_namespace) {
+            *count = count.saturating_sub(1);
+            if *count == 0 {
+                self.by_namespace.remove(&by_namespace);
+            }
+        }
         let by_name = (from, from_namespace, group, kind, to.name);
         let Some(namespaces) = self.by_name.get_mut(&by_name) else { return false };
-        let last = decrement(namespaces, &to.namespace);
+        let last = namespaces.get(&to.namespace).is_some() && small::count(namespaces, &to.namespace, false) == 0;
         if namespaces.is_empty() {
             self.by_name.remove(&by_name);
         }
         last
-    }
-}
-
-fn decrement<K: Ord>(counts: &mut BTreeMap<K, usize>, key: &K) -> bool {
-    match counts.get_mut(key) {
-        Some(count) if *count > 1 => {
-            *count -= 1;
-            false
-        }
-        Some(_) => counts.remove(key).is_some(),
-        None => false,
     }
 }
 
@@ -171,7 +165,7 @@ pub(crate) fn findings(name: &ObjectName, grant: &ReferenceGrant, uses: &Uses) -
                 continue;
             };
             let key = (referrer, from_namespace.clone(), group.clone(), kind.clone(), to_name.into());
-            for namespace in uses.by_name.get(&key).into_iter().flat_map(BTreeMap::keys) {
+            for namespace in uses.by_name.get(&key).into_iter().flat_map(Map::keys) {
                 if *namespace == name.namespace {
                     used |= from_namespace != name.namespace;
                 } else {

@@ -38,10 +38,10 @@ pub(crate) struct CompiledRoute {
     /// Which rules are invalid, and why; not for a route that is refused.
     pub(crate) partially_invalid: Option<(String, String)>,
     pub(crate) unresolved: Option<(Unresolved, String)>,
-    /// The backends that the rules name.
-    pub(crate) backends: BTreeSet<BackendKey>,
-    /// References to backends, followed or not.
-    pub(crate) references: BTreeSet<Reference>,
+    /// The backends that the rules name. Sorted.
+    pub(crate) backends: Box<[BackendKey]>,
+    /// References to backends, followed or not. Sorted.
+    pub(crate) references: Box<[Reference]>,
     pub(crate) findings: Vec<Finding>,
 }
 
@@ -120,7 +120,7 @@ pub(crate) fn compile(key: &ObjectKey, route: &HttpRoute, surroundings: &Surroun
         refusal,
         partially_invalid,
         unresolved,
-        references: compiling.references,
+        references: compiling.references.into_iter().collect(),
         findings,
     }
 }
@@ -271,8 +271,8 @@ impl Compiling<'_> {
     }
 }
 
-/// The backends that rules send requests to, mirrored ones included.
-fn backends(rules: &[Rule]) -> BTreeSet<BackendKey> {
+/// The backends that rules send requests to, mirrored ones included. Sorted, without duplicates.
+fn backends(rules: &[Rule]) -> Box<[BackendKey]> {
     let mut targets: Vec<&BackendTarget> = Vec::new();
     for rule in rules {
         targets.extend(mirrors(&rule.filters));
@@ -286,7 +286,7 @@ fn backends(rules: &[Rule]) -> BTreeSet<BackendKey> {
         BackendTarget::Backend(key) => Some(key.clone()),
         BackendTarget::Invalid(_) => None,
     });
-    known.collect()
+    known.collect::<BTreeSet<_>>().into_iter().collect()
 }
 
 fn mirrors(filters: &[Filter]) -> impl Iterator<Item = &BackendTarget> {

@@ -42,6 +42,7 @@ mod parameters;
 mod route_match;
 mod served;
 mod shared;
+mod small;
 mod snapshot;
 mod status;
 mod text;
