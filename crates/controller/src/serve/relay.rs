@@ -271,7 +271,7 @@ impl Follower {
             pause = if began.elapsed() > *BACKOFF.end() { *BACKOFF.start() } else { (pause * 2).min(*BACKOFF.end()) };
             let jitter = 0.5 + fastrand::f64() / 2.0;
             tokio::select! {
-                _ = role.changed() => role.mark_changed(),
+                _ = role.changed() => {}
                 () = tokio::time::sleep(pause.mul_f64(jitter)) => {}
             }
         }

@@ -30,7 +30,8 @@ use tonic_prost::ProstCodec;
 
 use crate::world::{Installed, LONG, Replica};
 
-pub(crate) const SERVER_NAME: &str = "portcullis-controller.portcullis-system.svc";
+/// A name that the certificates of all replicas have, whatever their namespace.
+pub(crate) const SERVER_NAME: &str = "portcullis-controller";
 
 /// What somebody says who asks for a certificate.
 #[derive(Clone, Debug)]

@@ -48,8 +48,13 @@ pub(crate) fn authority_options(pod: &str) -> AuthorityOptions {
 impl Replica {
     /// A replica that knows nothing yet.
     pub(crate) async fn start(api: &ApiServer, pod: &str, leading: bool) -> Self {
+        Self::begin(api.client(), authority_options(pod), leading).await
+    }
+
+    /// A replica against any API server.
+    pub(crate) async fn begin(client: ::kube::Client, options: AuthorityOptions, leading: bool) -> Self {
         let (registry, drain) = (Registry::new(1), Drain::new());
-        let authority = Authority::start(authority_options(pod), api.client(), &registry).unwrap();
+        let authority = Authority::start(options, client.clone(), &registry).unwrap();
         authority.lead(leading);
         tokio::time::timeout(LONG, authority.ready()).await.unwrap();
         let any = SocketAddr::from(([127, 0, 0, 1], 0));
@@ -58,7 +63,7 @@ impl Replica {
             identity_address: any,
             deployment_name: |gateway, class| format!("{}-{class}", gateway.name),
         };
-        let started = ConfigServer::start(options, api.client(), authority.clone(), &registry, &drain).await;
+        let started = ConfigServer::start(options, client, authority.clone(), &registry, &drain).await;
         let (server, events) = started.unwrap();
         if leading {
             server.follow(None);
