@@ -59,7 +59,7 @@ func (n *node) act(action, name string) error {
 // actOnCoreDNS acts on the one component that is a Deployment: killed means no replicas.
 func actOnCoreDNS(action string) error {
 	scale := func(replicas int) error {
-		return run("kubectl", "--kubeconfig", clusterRun+"/admin.kubeconfig", "-n", "kube-system",
+		return kubectl("-n", "kube-system",
 			"scale", "deployment", "coredns", "--replicas", strconv.Itoa(replicas))
 	}
 	switch action {
@@ -67,13 +67,13 @@ func actOnCoreDNS(action string) error {
 		if err := scale(0); err != nil {
 			return err
 		}
-		return run("kubectl", "--kubeconfig", clusterRun+"/admin.kubeconfig", "-n", "kube-system",
+		return kubectl("-n", "kube-system",
 			"delete", "pods", "-l", "k8s-app=kube-dns", "--grace-period=0", "--force")
 	case "start":
 		if err := scale(1); err != nil {
 			return err
 		}
-		return run("kubectl", "--kubeconfig", clusterRun+"/admin.kubeconfig", "-n", "kube-system",
+		return kubectl("-n", "kube-system",
 			"rollout", "status", "deployment", "coredns", "--timeout=60s")
 	case "pause":
 		return signalByName("coredns", syscall.SIGSTOP)

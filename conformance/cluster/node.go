@@ -36,6 +36,7 @@ type nodeFacts struct {
 // nodeConfig is what up tells the node.
 type nodeConfig struct {
 	CgroupRoot string `json:"cgroup_root"`
+	CRDs       bool   `json:"crds"` // apply those of /run/programs/crds
 }
 
 // nodeCommand is the cluster's second process: it configures the network, starts every program in order, and
@@ -104,7 +105,11 @@ func (n *node) status() nodeStatus {
 // bringUp starts everything; what does not need each other starts side by side.
 func (n *node) bringUp(client string) error {
 	n.report("configuring the network", nil)
-	if err := n.writeFiles(); err != nil {
+	config, err := readNodeConfig()
+	if err != nil {
+		return err
+	}
+	if err := writeFiles(config); err != nil {
 		return err
 	}
 	if err := configureNetwork(client); err != nil {
@@ -133,9 +138,11 @@ func (n *node) bringUp(client string) error {
 	if err := n.startAll("controller-manager", "scheduler", "kube-proxy", "loadbalancer"); err != nil {
 		return err
 	}
-	if err := apply(clusterFiles + "/dns.yaml"); err != nil {
+	if err := kubectl("apply", "--server-side", "-f", clusterFiles+"/dns.yaml"); err != nil {
 		return err
 	}
+	crds := make(chan error, 1)
+	go func() { crds <- applyGatewayCRDs(config) }()
 	n.report("waiting for the images", nil)
 	if err := <-imported; err != nil {
 		return err
@@ -149,6 +156,10 @@ func (n *node) bringUp(client string) error {
 	}
 	n.report("waiting for DNS", nil)
 	if err := waitFor(60*time.Second, "DNS", api.dnsReady); err != nil {
+		return err
+	}
+	n.report("waiting for the CRDs", nil)
+	if err := <-crds; err != nil {
 		return err
 	}
 	n.report("ready", nil)
@@ -167,16 +178,17 @@ func (n *node) startAll(names ...string) error {
 	return nil
 }
 
-// writeFiles fills in the programs' configuration.
-func (n *node) writeFiles() error {
+func readNodeConfig() (nodeConfig, error) {
+	var config nodeConfig
 	text, err := os.ReadFile(clusterRun + "/node.json")
 	if err != nil {
-		return err
+		return config, err
 	}
-	var config nodeConfig
-	if err := json.Unmarshal(text, &config); err != nil {
-		return err
-	}
+	return config, json.Unmarshal(text, &config)
+}
+
+// writeFiles fills in the programs' configuration.
+func writeFiles(config nodeConfig) error {
 	facts := nodeFacts{
 		NodeIP: nodeIP, DNSIP: dnsIP, PodRange: podRange,
 		PauseImage: pauseImage, CorednsImage: corednsImage, CgroupRoot: config.CgroupRoot,
@@ -218,8 +230,18 @@ func importImages() error {
 	return run("ctr", "--address", containerdAPI, "-n", "k8s.io", "images", "import", "--local", programs+"/images/images.tar")
 }
 
-func apply(file string) error {
-	return run("kubectl", "--kubeconfig", clusterRun+"/admin.kubeconfig", "apply", "--server-side", "-f", file)
+func applyGatewayCRDs(config nodeConfig) error {
+	if !config.CRDs {
+		return nil
+	}
+	if err := kubectl("apply", "--server-side", "-k", programs+"/crds"); err != nil {
+		return err
+	}
+	return kubectl("wait", "--for=condition=Established", "--all", "crd", "--timeout=60s")
+}
+
+func kubectl(arguments ...string) error {
+	return run("kubectl", append([]string{"--kubeconfig", clusterRun + "/admin.kubeconfig"}, arguments...)...)
 }
 
 // run runs a program to its end; what it said becomes part of the error.

@@ -36,29 +36,24 @@ func upCommand(arguments []string) error {
 	if err != nil {
 		return err
 	}
+	folders := map[string]string{}
 	crds, err := crdsFolder(b, *channel, *version)
 	if err != nil {
 		return err
 	}
-	folders := map[string]string{}
+	described := ""
+	if crds != "" {
+		folders["crds"], described = crds, *channel+" "+*version
+	}
 	for _, name := range upTargets {
 		if folders[name], err = b.ensure(name); err != nil {
 			return err
 		}
 	}
 	begin := time.Now()
-	started, err := startCluster(folders)
+	started, err := startCluster(folders, described)
 	if err != nil {
 		return err
-	}
-	if crds != "" {
-		if err := applyCRDs(started, crds); err != nil {
-			return err
-		}
-		started.CRDs = *channel + " " + *version
-		if err := started.write(); err != nil {
-			return err
-		}
 	}
 	fmt.Fprintf(os.Stderr, "the cluster is up after %.1fs; logs are in %s\n", time.Since(begin).Seconds(), started.state().path("var", "log", "cluster"))
 	fmt.Println(started.state().kubeconfig())
@@ -66,7 +61,7 @@ func upCommand(arguments []string) error {
 }
 
 // startCluster starts a cluster and waits until it is ready; one that does not become ready is removed again.
-func startCluster(folders map[string]string) (record, error) {
+func startCluster(folders map[string]string, crds string) (record, error) {
 	lock, err := lockCluster()
 	if err != nil {
 		return record{}, err
@@ -75,7 +70,7 @@ func startCluster(folders map[string]string) (record, error) {
 		return record{}, errors.New("a cluster is up already: only one can be; conformance/run status shows it, conformance/run down removes it")
 	}
 	defer lock.Close()
-	started, err := launchFresh(folders, lock)
+	started, err := launchFresh(folders, crds, lock)
 	if err != nil {
 		return record{}, err
 	}
@@ -86,7 +81,7 @@ func startCluster(folders map[string]string) (record, error) {
 }
 
 // launchFresh removes what earlier clusters left, and launches.
-func launchFresh(folders map[string]string, lock *os.File) (record, error) {
+func launchFresh(folders map[string]string, crds string, lock *os.File) (record, error) {
 	unlock, err := lockOperation()
 	if err != nil {
 		return record{}, err
@@ -95,7 +90,7 @@ func launchFresh(folders map[string]string, lock *os.File) (record, error) {
 	if err := removeLeftovers(); err != nil {
 		return record{}, err
 	}
-	started, err := launch(folders, lock)
+	started, err := launch(folders, crds, lock)
 	if err != nil {
 		return record{}, errors.Join(err, removeLeftovers())
 	}
@@ -103,12 +98,12 @@ func launchFresh(folders map[string]string, lock *os.File) (record, error) {
 }
 
 // launch makes the state folder and starts the first process, which takes the lock over.
-func launch(folders map[string]string, lock *os.File) (record, error) {
+func launch(folders map[string]string, crds string, lock *os.File) (record, error) {
 	id := make([]byte, 4)
 	if _, err := rand.Read(id); err != nil {
 		return record{}, err
 	}
-	r := record{ID: hex.EncodeToString(id), Folders: folders, StartedAt: time.Now()}
+	r := record{ID: hex.EncodeToString(id), Folders: folders, CRDs: crds, StartedAt: time.Now()}
 	r.Cgroup = cgroupOf(r.ID)
 	// Written before anything exists, so that whatever comes to exist can be found and removed.
 	if err := r.write(); err != nil {
@@ -182,7 +177,7 @@ func prepareState(r record) error {
 	if err := os.Symlink(filepath.Join(r.Folders["kubernetes"], "kubectl"), filepath.Join(state.tools(), "kubectl")); err != nil {
 		return err
 	}
-	config, err := json.Marshal(nodeConfig{CgroupRoot: r.Cgroup})
+	config, err := json.Marshal(nodeConfig{CgroupRoot: r.Cgroup, CRDs: r.CRDs != ""})
 	if err != nil {
 		return err
 	}
