@@ -5,6 +5,7 @@
 //! stays. The state of all this is a table with an entry for each object, so that nothing grows with the number of changes.
 
 mod merge;
+mod seen;
 mod table;
 mod write;
 
@@ -85,7 +86,7 @@ impl StatusWriter {
         let mut table = self.shared.table();
         for news in news {
             match news {
-                News::Seen(object) => table.seen(object, now),
+                News::Seen(object) => table.seen(&object, now),
                 News::Gone(key) => table.gone(&key),
                 News::Desired(key, status) => table.desired(key, status, now),
             }

@@ -7,6 +7,7 @@ use portcullis_api::{EXPERIMENTAL_GATEWAY_GROUP, GATEWAY_GROUP, Object, ObjectKe
 use portcullis_compile::ObjectStatus;
 use tokio::time::Instant;
 
+use super::seen::Seen;
 use super::write::Outcome;
 use crate::request::Failure;
 
@@ -19,6 +20,9 @@ const REWRITE: (Duration, Duration) = (Duration::from_secs(1), Duration::from_se
 
 /// After that long without one, a rewrite counts as the first again.
 const REWRITES_FORGOTTEN: Duration = Duration::from_secs(300);
+
+/// A status whatever the order of its lists, as a hash: the text would be kept for each object.
+pub(crate) type Settled = [u8; 32];
 
 /// Every object with a status.
 #[derive(Default)]
@@ -35,12 +39,13 @@ pub(crate) struct Table {
 #[derive(Default)]
 struct Item {
     /// As it was last seen, or last answered to a write.
-    seen: Option<Object>,
-    desired: Option<ObjectStatus>,
+    seen: Option<Seen>,
+    /// As JSON text.
+    desired: Option<Box<str>>,
     turn: Turn,
     failures: u32,
     /// What the API server made of what is desired now, once it has been written.
-    settled: Option<String>,
+    settled: Option<Settled>,
     rewrites: u32,
     rewritten: Option<Instant>,
 }
@@ -62,11 +67,11 @@ pub(crate) struct Job {
     /// The object.
     pub(crate) key: ObjectKey,
     /// As it was last seen.
-    pub(crate) seen: Object,
-    /// What its status should say of us.
-    pub(crate) desired: Option<ObjectStatus>,
+    pub(crate) seen: Seen,
+    /// What its status should say of us, as JSON text.
+    pub(crate) desired: Option<Box<str>>,
     /// The status that needs no writing although it differs from what is desired: the API server makes that of it.
-    pub(crate) settled: Option<String>,
+    pub(crate) settled: Option<Settled>,
     term: u64,
 }
 
@@ -81,17 +86,18 @@ fn has_status(key: &ObjectKey) -> bool {
 
 impl Table {
     /// An object is new or changed.
-    pub(crate) fn seen(&mut self, object: Object, now: Instant) {
+    pub(crate) fn seen(&mut self, object: &Object, now: Instant) {
         let key = object.key();
         if !has_status(&key) {
             return;
         }
+        let told = Seen::told(object);
         let item = self.items.entry(key.clone()).or_default();
-        if item.seen.as_ref().is_some_and(|seen| !is_newer(&object, seen)) {
+        if item.seen.as_ref().is_some_and(|seen| !told.is_newer_than(seen)) {
             return;
         }
-        let same_object = item.seen.as_ref().is_some_and(|seen| seen.metadata().uid == object.metadata().uid);
-        item.seen = Some(object);
+        let same_object = item.seen.as_ref().is_some_and(|seen| seen.uid == told.uid);
+        item.seen = Some(told);
         if !same_object {
             item.settled = None;
         }
@@ -118,6 +124,8 @@ impl Table {
         if status.is_none() && !self.items.contains_key(&key) {
             return;
         }
+        // Every type of a status is strings, numbers and maps with text keys, so that this cannot fail.
+        let status = status.and_then(|status| serde_json::to_string(&status).ok()).map(String::into_boxed_str);
         let item = self.items.entry(key.clone()).or_default();
         if item.desired == status {
             return;
@@ -186,7 +194,7 @@ impl Table {
             };
             item.turn = Turn::Writing { again: false };
             self.writing += 1;
-            let (desired, settled) = (item.desired.clone(), item.settled.clone());
+            let (desired, settled) = (item.desired.clone(), item.settled);
             return Some(Job { key, seen, desired, settled, term: self.term });
         }
         None
@@ -239,7 +247,7 @@ impl Table {
 impl Item {
     /// Takes in what came of a job. Gives the pause before the next try, if there is to be one.
     fn learn(&mut self, job: &Job, outcome: Outcome, now: Instant) -> Option<Duration> {
-        let same_object = self.seen.as_ref().is_some_and(|seen| seen.metadata().uid == job.seen.metadata().uid);
+        let same_object = self.seen.as_ref().is_some_and(|seen| seen.uid == job.seen.uid);
         if !same_object {
             return None;
         }
@@ -250,10 +258,8 @@ impl Item {
                     self.rewrites = self.rewrites.saturating_add(1);
                     self.rewritten = Some(now);
                 }
-                if let Some(object) = written.object
-                    && self.seen.as_ref().is_some_and(|seen| is_newer(&object, seen))
-                {
-                    self.seen = Some(object);
+                if self.seen.as_ref().is_some_and(|seen| written.seen.is_newer_than(seen)) {
+                    self.seen = Some(written.seen);
                 }
                 if self.desired == job.desired {
                     self.settled = Some(written.settled);
@@ -295,20 +301,6 @@ impl Item {
             0 => Duration::ZERO,
             count => REWRITE.0.saturating_mul(1 << (count - 1).min(16)).min(REWRITE.1),
         }
-    }
-}
-
-/// Whether an object is another one than what is known, and not an older version of it.
-fn is_newer(object: &Object, known: &Object) -> bool {
-    let (object, known) = (object.metadata(), known.metadata());
-    if object.uid != known.uid {
-        return true;
-    }
-    let version =
-        |metadata: &portcullis_api::meta::ObjectMeta| metadata.resource_version.as_deref()?.parse::<u128>().ok();
-    match (version(object), version(known)) {
-        (Some(object), Some(known)) => object > known,
-        _ => object.resource_version != known.resource_version,
     }
 }
 

@@ -5,13 +5,15 @@
 
 use std::time::Duration;
 
+use aws_lc_rs::digest::{SHA256, digest};
 use http::Method;
-use portcullis_api::{Object, ObjectKey};
-use serde_json::{Map, Value, json};
+use portcullis_api::ObjectKey;
+use serde_json::{Value, json};
 
 use super::StatusOptions;
 use super::merge::{Around, Merge, canonical, merge};
-use super::table::Job;
+use super::seen::Seen;
+use super::table::{Job, Settled};
 use crate::clock;
 use crate::request::{Failure, send};
 
@@ -43,10 +45,10 @@ pub(crate) enum Outcome {
 /// What the API server made of a write.
 #[derive(Debug)]
 pub(crate) struct Written {
-    /// The object, if it can be read.
-    pub(crate) object: Option<Object>,
-    /// Its status, whatever its order: fields that its schema does not know are gone from it.
-    pub(crate) settled: String,
+    /// The object.
+    pub(crate) seen: Seen,
+    /// Its status: fields that its schema does not know are gone from it.
+    pub(crate) settled: Settled,
 }
 
 impl Outcome {
@@ -91,83 +93,83 @@ impl Writing {
     }
 
     async fn try_run(&self, job: &Job) -> Result<Outcome, Failure> {
-        let desired = job.desired.as_ref().map(|desired| serde_json::to_value(desired).unwrap_or_default());
-        let mut object = job.seen.to_value();
-        let mut as_stored = false;
+        let desired: Option<Value> = job.desired.as_deref().and_then(|desired| serde_json::from_str(desired).ok());
+        let mut seen = job.seen.clone();
         for _ in 0..=CONFLICTS {
-            let status = match self.merge(job, &object, desired.as_ref()) {
+            let status = match self.merge(job, &seen, desired.as_ref()) {
                 Merge::Unchanged => return Ok(Outcome::Unchanged),
                 Merge::Newer => return Ok(Outcome::Superseded),
-                Merge::Changed { foreign: true, .. } if !as_stored => {
-                    object = self.read(job).await?;
-                    as_stored = true;
+                Merge::Changed { foreign: true, .. } if !seen.is_as_stored => {
+                    seen = self.read(job).await?;
                     continue;
                 }
                 Merge::Changed { status, .. } => status,
             };
-            match self.put(job, &object, status).await {
+            match self.put(job, &seen, status).await {
                 Ok(written) => return Ok(Outcome::Written(Box::new(written))),
-                Err(Failure::Conflict) => {
-                    object = self.read(job).await?;
-                    as_stored = true;
-                }
+                Err(Failure::Conflict) => seen = self.read(job).await?,
                 Err(failure) => return Err(failure),
             }
         }
         Err(Failure::Conflict)
     }
 
-    fn merge(&self, job: &Job, object: &Value, desired: Option<&Value>) -> Merge {
-        let generation = object["metadata"]["generation"].as_i64();
-        let metadata = job.seen.metadata();
-        if object["metadata"]["uid"].as_str() != metadata.uid.as_deref() {
+    fn merge(&self, job: &Job, seen: &Seen, desired: Option<&Value>) -> Merge {
+        if seen.uid != job.seen.uid {
             // Another object of the same name: the watch will tell of it.
             return Merge::Newer;
         }
         let observed = desired.and_then(observed_generation);
-        if let (Some(generation), Some(observed)) = (generation, observed)
+        if let (Some(generation), Some(observed)) = (seen.generation, observed)
             && generation > observed
         {
             return Merge::Newer;
         }
-        let status = object.get("status");
-        if let (Some(settled), Some(status)) = (&job.settled, status)
-            && *settled == canonical(status)
+        let status = seen.status();
+        if let (Some(settled), Some(status)) = (&job.settled, &status)
+            && *settled == settled_as(status)
         {
             return Merge::Unchanged;
         }
         let around = Around {
             controller_name: &self.options.controller_name,
             namespace: job.key.namespace(),
-            generation,
+            generation: seen.generation,
             now: &clock::now(),
         };
-        merge(status, desired, around)
+        merge(status.as_ref(), desired, around)
     }
 
-    async fn read(&self, job: &Job) -> Result<Value, Failure> {
-        send(&self.client, Method::GET, &path(job), None, self.options.request_limit).await
+    async fn read(&self, job: &Job) -> Result<Seen, Failure> {
+        let answer = send(&self.client, Method::GET, &path(job), None, self.options.request_limit).await?;
+        Ok(Seen::answered(&answer))
     }
 
-    async fn put(&self, job: &Job, object: &Value, status: Value) -> Result<Written, Failure> {
+    async fn put(&self, job: &Job, seen: &Seen, status: Value) -> Result<Written, Failure> {
         // Nothing but the status is looked at of what is put to the subresource.
-        let mut metadata = Map::new();
-        for field in ["name", "namespace", "uid", "resourceVersion"] {
-            if let Some(value) = object["metadata"].get(field) {
-                metadata.insert(field.to_owned(), value.clone());
+        let mut metadata = json!({"name": job.key.name()});
+        let namespace = Some(job.key.namespace()).filter(|namespace| !namespace.is_empty());
+        let optional =
+            [("namespace", namespace), ("uid", seen.uid.as_deref()), ("resourceVersion", seen.resource_version())];
+        for (field, value) in optional {
+            if let Some(value) = value {
+                metadata[field] = json!(value);
             }
         }
         let body = json!({
-            "apiVersion": object["apiVersion"], "kind": object["kind"], "metadata": metadata, "status": status,
+            "apiVersion": seen.api_version, "kind": job.key.kind(), "metadata": metadata, "status": status,
         });
         let path = format!("{}/status?fieldManager={FIELD_MANAGER}", path(job));
-        let mut answer = send(&self.client, Method::PUT, &path, Some(&body), self.options.request_limit).await?;
-        if let Some(metadata) = answer["metadata"].as_object_mut() {
-            metadata.shift_remove("managedFields");
-        }
-        let settled = canonical(answer.get("status").unwrap_or(&Value::Null));
-        Ok(Written { object: Object::from_value(answer).ok(), settled })
+        let answer = send(&self.client, Method::PUT, &path, Some(&body), self.options.request_limit).await?;
+        let settled = settled_as(answer.get("status").unwrap_or(&Value::Null));
+        Ok(Written { seen: Seen::answered(&answer), settled })
     }
+}
+
+fn settled_as(status: &Value) -> Settled {
+    let mut settled = Settled::default();
+    settled.copy_from_slice(digest(&SHA256, canonical(status).as_bytes()).as_ref());
+    settled
 }
 
 /// The generation that a status is about.
@@ -180,7 +182,7 @@ fn observed_generation(status: &Value) -> Option<i64> {
 
 /// Where the object is, in the version in which it was served.
 fn path(job: &Job) -> String {
-    let api_version = job.seen.api_version();
+    let api_version = &*job.seen.api_version;
     let root = if api_version.contains('/') { "apis" } else { "api" };
     let namespace = match job.key.namespace() {
         "" => String::new(),

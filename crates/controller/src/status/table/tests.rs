@@ -21,6 +21,10 @@ fn key() -> ObjectKey {
     gateway(1).key()
 }
 
+fn text(message: &str) -> Option<Box<str>> {
+    status(message).map(|status| serde_json::to_string(&status).unwrap().into())
+}
+
 fn status(message: &str) -> Option<ObjectStatus> {
     let status =
         json!({"conditions": [{"type": "Accepted", "status": "True", "reason": "Accepted", "message": message}]});
@@ -34,7 +38,14 @@ fn leading() -> (Table, Instant) {
 }
 
 fn written(version: u32) -> Outcome {
-    Outcome::Written(Box::new(Written { object: Some(gateway(version)), settled: format!("at {version}") }))
+    Outcome::Written(Box::new(Written {
+        seen: Seen::answered(&gateway(version).to_value()),
+        settled: settled(version),
+    }))
+}
+
+fn settled(version: u32) -> Settled {
+    [version as u8; 32]
 }
 
 fn busy() -> Outcome {
@@ -44,11 +55,11 @@ fn busy() -> Outcome {
 #[test]
 fn the_latest_word_wins_and_one_write_is_open() {
     let (mut table, now) = leading();
-    table.seen(gateway(1), now);
+    table.seen(&gateway(1), now);
     table.desired(key(), status("one"), now);
     table.desired(key(), status("two"), now);
     let job = table.next(now).unwrap();
-    assert_eq!(job.desired, status("two"));
+    assert_eq!(job.desired, text("two"));
     assert!(table.next(now).is_none());
 
     table.desired(key(), status("three"), now);
@@ -56,7 +67,7 @@ fn the_latest_word_wins_and_one_write_is_open() {
     assert!(table.next(now).is_none());
     table.done(job, written(2), now);
     let job = table.next(now).unwrap();
-    assert_eq!((job.desired.clone(), job.settled.clone()), (status("four"), None));
+    assert_eq!((job.desired.clone(), job.settled), (text("four"), None));
     table.done(job, written(3), now);
     assert!(table.next(now).is_none());
     assert_eq!(table.open(), 0);
@@ -65,22 +76,22 @@ fn the_latest_word_wins_and_one_write_is_open() {
 #[test]
 fn the_echo_of_a_write_and_older_events_are_not_looked_at() {
     let (mut table, now) = leading();
-    table.seen(gateway(5), now);
+    table.seen(&gateway(5), now);
     table.desired(key(), status("one"), now);
     let job = table.next(now).unwrap();
     table.done(job, written(7), now);
     for version in [5, 6, 7] {
-        table.seen(gateway(version), now);
+        table.seen(&gateway(version), now);
         assert!(table.next(now).is_none(), "{version}");
     }
-    table.seen(gateway(8), now);
-    assert_eq!(table.next(now).unwrap().settled.as_deref(), Some("at 7"));
+    table.seen(&gateway(8), now);
+    assert_eq!(table.next(now).unwrap().settled, Some(settled(7)));
 }
 
 #[test]
 fn followers_write_nothing_and_a_new_leader_looks_at_everything() {
     let (mut table, now) = (Table::default(), Instant::now());
-    table.seen(gateway(1), now);
+    table.seen(&gateway(1), now);
     table.desired(key(), status("one"), now);
     assert!(table.next(now).is_none());
     table.lead(true);
@@ -97,7 +108,7 @@ fn followers_write_nothing_and_a_new_leader_looks_at_everything() {
 #[test]
 fn failures_wait_longer_and_longer_until_there_is_something_new() {
     let (mut table, mut now) = leading();
-    table.seen(gateway(1), now);
+    table.seen(&gateway(1), now);
     table.desired(key(), status("one"), now);
     let mut last = Duration::ZERO;
     for _ in 0..6 {
@@ -110,19 +121,19 @@ fn failures_wait_longer_and_longer_until_there_is_something_new() {
         now += pause;
     }
     table.desired(key(), status("two"), now);
-    assert_eq!(table.next(now).unwrap().desired, status("two"));
+    assert_eq!(table.next(now).unwrap().desired, text("two"));
 }
 
 #[test]
 fn whoever_writes_over_us_again_and_again_is_answered_ever_more_slowly() {
     let (mut table, mut now) = leading();
-    table.seen(gateway(1), now);
+    table.seen(&gateway(1), now);
     table.desired(key(), status("one"), now);
     let job = table.next(now).unwrap();
     table.done(job, written(2), now);
     let mut pauses = Vec::new();
     for round in 1..5 {
-        table.seen(gateway(round * 2 + 1), now);
+        table.seen(&gateway(round * 2 + 1), now);
         let due = table.due().unwrap_or(now);
         pauses.push((due - now).as_secs());
         now = due;
@@ -136,17 +147,17 @@ fn whoever_writes_over_us_again_and_again_is_answered_ever_more_slowly() {
 #[test]
 fn what_is_gone_is_forgotten_and_comes_again_as_new() {
     let (mut table, now) = leading();
-    table.seen(gateway(1), now);
+    table.seen(&gateway(1), now);
     table.desired(key(), status("one"), now);
     let job = table.next(now).unwrap();
     table.gone(&key());
     table.done(job, Outcome::Gone, now);
     assert!(table.items.is_empty());
 
-    table.seen(gateway_of("u2", 9), now);
+    table.seen(&gateway_of("u2", 9), now);
     table.desired(key(), status("one"), now);
     let job = table.next(now).unwrap();
-    assert_eq!(job.seen.metadata().uid.as_deref(), Some("u2"));
+    assert_eq!(job.seen.uid.as_deref(), Some("u2"));
     table.done(job, busy(), now);
     table.gone(&key());
     assert!(table.items.is_empty() && table.open() == 0);
@@ -159,7 +170,7 @@ fn objects_without_a_status_of_ours_are_not_kept() {
         json!({"apiVersion": "v1", "kind": "Service", "metadata": {"name": "a", "namespace": "b"}}),
         json!({"apiVersion": "gateway.networking.k8s.io/v1", "kind": "ReferenceGrant", "metadata": {"name": "a", "namespace": "b"}, "spec": {"from": [], "to": []}}),
     ] {
-        table.seen(Object::from_value(value).unwrap(), now);
+        table.seen(&Object::from_value(value).unwrap(), now);
     }
     table.desired(ObjectKey::new(GATEWAY_GROUP, "HTTPRoute", "a", "b"), None, now);
     assert!(table.items.is_empty());
