@@ -10,7 +10,7 @@
 
 use crate::step::{Outcome, Step, installed, root, say};
 use serde_json::Value;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -33,6 +33,7 @@ pub(crate) fn check() -> Outcome {
         compare(&path, &text)?;
     }
     versions_agree()?;
+    metrics_exist()?;
     let Some(helm) = helm() else {
         if crate::step::in_ci() {
             return Err(MISSING.to_owned());
@@ -165,6 +166,44 @@ fn versions_agree() -> Outcome {
     Ok(())
 }
 
+/// Alerts and dashboards use metrics that some part of the program registers by that name.
+fn metrics_exist() -> Outcome {
+    let mut sources = String::new();
+    for name in ["api", "cluster", "controller", "data-plane", "portcullis", "proxy", "runtime", "xds"] {
+        read_sources(&root().join("crates").join(name).join("src"), &mut sources)?;
+    }
+    for file in ["dashboards/portcullis.json", "charts/portcullis/templates/prometheusrule.yaml"] {
+        for name in metric_names(&read(&root().join(file))?) {
+            // What the format of the metrics adds to names.
+            let base = ["_bucket", "_sum", "_count", "_info"].iter().find_map(|suffix| name.strip_suffix(suffix));
+            if ![Some(name), base].iter().flatten().any(|name| sources.contains(&format!("\"{name}\""))) {
+                return Err(format!("{file} uses the metric {name}, which nothing registers"));
+            }
+        }
+    }
+    Ok(())
+}
+
+fn read_sources(folder: &Path, sources: &mut String) -> Outcome {
+    let failed = |error: std::io::Error| format!("{}: {error}", folder.display());
+    for entry in fs::read_dir(folder).map_err(failed)? {
+        let path = entry.map_err(failed)?.path();
+        if path.is_dir() {
+            read_sources(&path, sources)?;
+        } else if path.extension().is_some_and(|extension| extension == "rs") {
+            sources.push_str(&read(&path)?);
+        }
+    }
+    Ok(())
+}
+
+/// Words of a text that begin as our metrics do.
+fn metric_names(text: &str) -> BTreeSet<&str> {
+    text.split(|c: char| !c.is_ascii_alphanumeric() && c != '_')
+        .filter(|word| word.starts_with("portcullis_"))
+        .collect()
+}
+
 /// Each file of values renders and passes lint; each refused one does not render.
 fn charts_render(helm: &Helm) -> Outcome {
     for chart in ["portcullis", "portcullis-crds"] {
@@ -235,6 +274,12 @@ fn compare(path: &Path, text: &str) -> Outcome {
 
 #[cfg(test)]
 mod tests {
+    #[test]
+    fn metrics_are_found_in_expressions() {
+        let names = super::metric_names("sum(rate(portcullis_a_total{x=\"portcullis-b\"}[5m])) / portcullis_c");
+        assert_eq!(names.into_iter().collect::<Vec<_>>(), ["portcullis_a_total", "portcullis_c"]);
+    }
+
     #[test]
     fn blank_lines_between_documents_go() {
         assert_eq!(super::trimmed("a \n\n\n---\nb\n\nc\n\n"), "a\n---\nb\n\nc\n");

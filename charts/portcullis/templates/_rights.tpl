@@ -10,10 +10,10 @@ What the controller may do, by where it holds. A test holds these lists against 
   verbs: [list, watch]
 - apiGroups: [gateway.networking.k8s.io]
   resources: [gatewayclasses]
-  verbs: [list, watch]
+  verbs: [get, list, watch]
 - apiGroups: [gateway.networking.k8s.io]
   resources: [gatewayclasses/status]
-  verbs: [get, update]
+  verbs: [update]
 - apiGroups: [""]
   resources: [namespaces, nodes]
   verbs: [list, watch]
@@ -33,9 +33,8 @@ What the controller may do, by where it holds. A test holds these lists against 
     - tlsroutes
     - tcproutes
     - udproutes
-    - referencegrants
     - backendtlspolicies
-  verbs: [list, watch]
+  verbs: [get, list, watch]
 - apiGroups: [gateway.networking.k8s.io]
   resources:
     - gateways/status
@@ -46,26 +45,29 @@ What the controller may do, by where it holds. A test holds these lists against 
     - tcproutes/status
     - udproutes/status
     - backendtlspolicies/status
-  verbs: [get, update]
-- apiGroups: [gateway.networking.x-k8s.io]
-  resources: [xlistenersets, xbackends, xbackendtrafficpolicies, xtelemetrypolicies]
+  verbs: [update]
+- apiGroups: [gateway.networking.k8s.io]
+  resources: [referencegrants]
   verbs: [list, watch]
 - apiGroups: [gateway.networking.x-k8s.io]
+  resources: [xlistenersets, xbackends, xbackendtrafficpolicies, xtelemetrypolicies]
+  verbs: [get, list, watch]
+- apiGroups: [gateway.networking.x-k8s.io]
   resources: [xlistenersets/status, xbackends/status, xbackendtrafficpolicies/status, xtelemetrypolicies/status]
-  verbs: [get, update]
+  verbs: [update]
 - apiGroups: [portcullis.dev]
   resources: [gatewayparameters]
   verbs: [list, watch]
-- apiGroups: [portcullis.dev]
-  resources: [gatewayparameters/status]
-  verbs: [get, update]
 - apiGroups: [discovery.k8s.io]
   resources: [endpointslices]
   verbs: [list, watch]
 # What a data plane consists of. The admission policy confines what may be written.
 - apiGroups: [""]
-  resources: [services, serviceaccounts, configmaps]
+  resources: [services, configmaps]
   verbs: [get, list, watch, create, patch, delete]
+- apiGroups: [""]
+  resources: [serviceaccounts]
+  verbs: [get, list, create, patch, delete]
 - apiGroups: [apps]
   resources: [deployments]
   verbs: [get, list, watch, create, patch, delete]
