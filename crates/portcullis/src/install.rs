@@ -10,6 +10,8 @@ pub(crate) mod api_server;
 pub(crate) mod gateway_api;
 pub(crate) mod manifests;
 pub(crate) mod resources;
+#[cfg(test)]
+mod rights;
 
 use crate::cli::{GatewayApiChannel, Install};
 use crate::exit::Exit;
