@@ -3,7 +3,8 @@
 //! A state for each name and no I/O: what flows in is what is wanted, that an object came, changed or went (its metadata
 //! say so), and what reading it gave; what flows out are names to read and events. Every word about a wanted object is
 //! checked by reading it, unless what was read last is of the very version of which the word speaks; so it does not matter
-//! in which order words and answers arrive.
+//! in which order words and answers arrive. An object may be read before any word came of it, and go before one does: so
+//! those without a word are read again after each list.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
@@ -58,6 +59,8 @@ struct Entry {
     answered: bool,
     /// The version that was read last, told or not.
     version: Option<u64>,
+    /// Whether the last word was that it is there: then word will come when it goes.
+    spoken_of: bool,
     backoff: Backoff,
 }
 
@@ -98,6 +101,7 @@ impl Bodies {
                 told: false,
                 answered: false,
                 version: None,
+                spoken_of: false,
                 backoff: Backoff::default(),
             };
             self.entries.insert(name.clone(), entry);
@@ -146,11 +150,33 @@ impl Bodies {
     /// There is word of an object: it is there in a version, or gone.
     pub(crate) fn word(&mut self, name: &Wanted, said: Word) {
         let Some(entry) = self.entries.get_mut(name) else { return };
+        entry.spoken_of = said.is_some();
         match &mut entry.state {
             State::Reading { word, .. } => *word = Some(said),
             State::Settled if said == entry.version => {}
             State::Settled | State::Failed { .. } => self.read(name),
             State::Outside => {}
+        }
+    }
+
+    /// A list of a kind is complete: of what is there in this place there has been word.
+    pub(crate) fn listed(&mut self, kind: usize, namespace: Option<&str>) {
+        let unheard: Vec<_> = self
+            .entries
+            .iter_mut()
+            .filter(|((of, name), _)| *of == kind && namespace.is_none_or(|namespace| namespace == &*name.namespace))
+            .filter(|(_, entry)| !entry.spoken_of)
+            .filter_map(|(name, entry)| match &mut entry.state {
+                State::Reading { word, .. } => {
+                    *word = Some(None);
+                    None
+                }
+                State::Settled if entry.version.is_some() => Some(name.clone()),
+                State::Settled | State::Failed { .. } | State::Outside => None,
+            })
+            .collect();
+        for name in unheard {
+            self.read(&name);
         }
     }
 
@@ -406,6 +432,27 @@ mod tests {
         case.word(Some(5));
         assert_eq!(case.answer(Answer::Absent), ["-x"]);
         assert!(case.reads());
+    }
+
+    #[test]
+    fn what_was_read_before_any_word_of_it_is_checked_after_a_list() {
+        let mut case = Case::new();
+        case.bodies.listed(SECRET, None);
+        assert_eq!(case.answer(found(1)), ["+x"]);
+        assert!(case.reads(), "the list came while it was being read");
+        assert!(case.answer(found(1)).is_empty());
+        case.bodies.listed(SECRET, Some("b"));
+        assert!(!case.reads(), "another place");
+        case.bodies.listed(SECRET, Some("a"));
+        assert!(case.reads());
+        assert_eq!(case.answer(Answer::Absent), ["-x"]);
+        case.bodies.listed(SECRET, None);
+        assert!(!case.reads());
+        case.word(Some(2));
+        assert!(case.reads());
+        assert_eq!(case.answer(found(2)), ["+x"]);
+        case.bodies.listed(SECRET, None);
+        assert!(!case.reads(), "there will be word when it goes");
     }
 
     #[test]

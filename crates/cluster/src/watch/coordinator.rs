@@ -243,7 +243,12 @@ impl Coordinator {
                     self.take_item(source.kind, item);
                 }
             }
-            News::Listed => self.take_standing(&source, Standing::Listed),
+            News::Listed => {
+                if WATCHED[source.kind].content == Content::Bodies {
+                    self.bodies.listed(source.kind, source.namespace.as_deref());
+                }
+                self.take_standing(&source, Standing::Listed);
+            }
             News::Absent => self.take_standing(&source, Standing::Absent),
             News::Missing => self.discovery.ask_soon(),
             News::Unreadable(error) => {
