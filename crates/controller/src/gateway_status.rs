@@ -67,7 +67,9 @@ pub(crate) fn overlay(status: &GatewayStatus, infrastructure: &Infrastructure, f
     {
         put(&mut status.conditions, condition);
     }
-    if let Some((reason, message)) = not_served(&facts.data_planes) {
+    // What keeps the data plane from it stands once, with the Gateway.
+    let trouble = None;
+    if let Some((reason, message)) = not_served(&DataPlanes { trouble, ..facts.data_planes.clone() }) {
         for listener in &mut status.listeners {
             if holds(&listener.conditions, "Programmed") {
                 put(&mut listener.conditions, condition("Programmed", false, observed, reason, message.clone()));

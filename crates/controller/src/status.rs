@@ -102,6 +102,7 @@ impl StatusWriter {
     }
 
     /// Whether nothing waits and nothing is being written.
+    #[cfg(test)]
     pub(crate) fn is_idle(&self) -> bool {
         self.shared.table().open() == 0
     }

@@ -3,7 +3,6 @@
 //! In flow changes and what the API server serves; out flows what they came to. Whatever waits is compiled at once, and nothing is compiled
 //! before everything has been listed.
 
-use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use portcullis_api::Change;
@@ -50,7 +49,6 @@ pub(super) struct Compiled {
 pub(super) struct Compiling {
     pub(super) work: mpsc::Sender<Work>,
     pub(super) results: mpsc::Receiver<Compiled>,
-    thread: JoinHandle<()>,
 }
 
 impl Compiling {
@@ -58,14 +56,8 @@ impl Compiling {
     pub(super) fn start(options: Options) -> std::io::Result<Self> {
         let (work, waiting) = mpsc::channel(WAITING);
         let (sender, results) = mpsc::channel(WAITING);
-        let thread =
-            std::thread::Builder::new().name("compile".to_owned()).spawn(move || run(options, waiting, sender))?;
-        Ok(Self { work, results, thread })
-    }
-
-    /// Whether the thread has ended, which it does on its own only if the compiler has a defect.
-    pub(super) fn is_finished(&self) -> bool {
-        self.thread.is_finished()
+        std::thread::Builder::new().name("compile".to_owned()).spawn(move || run(options, waiting, sender))?;
+        Ok(Self { work, results })
     }
 }
 
