@@ -6,7 +6,7 @@
 
 use crate::{
     Backend, Certificate, CertificateKey, Endpoints, Gateway, Listener, PrivateKey, PrivateKeyFormat, Resource,
-    ResourceKind, Route, SecretBytes,
+    ResourceKind, Route, RuleAction, SecretBytes,
 };
 use base64::Engine;
 use base64::display::Base64Display;
@@ -54,15 +54,40 @@ pub fn decode(kind: ResourceKind, bytes: &[u8]) -> Result<Resource, WireError> {
     match kind {
         ResourceKind::Gateway => read::<Gateway>(kind, bytes).map(|gateway| Resource::Gateway(Arc::new(gateway))),
         ResourceKind::Listener => read::<Listener>(kind, bytes).map(|listener| Resource::Listener(Arc::new(listener))),
-        ResourceKind::Route => read::<Route>(kind, bytes).map(|route| Resource::Route(Arc::new(route))),
+        ResourceKind::Route => read::<Route>(kind, bytes).map(|mut route| {
+            shrink_route(&mut route);
+            Resource::Route(Arc::new(route))
+        }),
         ResourceKind::Backend => read::<Backend>(kind, bytes).map(|backend| Resource::Backend(Arc::new(backend))),
-        ResourceKind::Endpoints => {
-            read::<Endpoints>(kind, bytes).map(|endpoints| Resource::Endpoints(Arc::new(endpoints)))
-        }
+        ResourceKind::Endpoints => read::<Endpoints>(kind, bytes).map(|mut endpoints| {
+            endpoints.endpoints.shrink_to_fit();
+            Resource::Endpoints(Arc::new(endpoints))
+        }),
         ResourceKind::Certificate => {
             read::<Received>(kind, bytes).map(|received| Resource::Certificate(Arc::new(received.into())))
         }
     }
+}
+
+/// Lists that are read grow by steps, and most have one entry: without this a route takes twice the memory.
+fn shrink_route(route: &mut Route) {
+    route.attachments.iter_mut().for_each(|attachment| attachment.hostnames.shrink_to_fit());
+    route.attachments.shrink_to_fit();
+    // Nobody else has them yet.
+    let Some(rules) = Arc::get_mut(&mut route.rules) else { return };
+    for rule in rules.iter_mut() {
+        for rule_match in &mut rule.matches {
+            rule_match.headers.shrink_to_fit();
+            rule_match.query_params.shrink_to_fit();
+        }
+        rule.matches.shrink_to_fit();
+        rule.filters.shrink_to_fit();
+        if let RuleAction::Forward(backends) = &mut rule.action {
+            backends.iter_mut().for_each(|backend| backend.filters.shrink_to_fit());
+            backends.shrink_to_fit();
+        }
+    }
+    rules.shrink_to_fit();
 }
 
 fn read<T: DeserializeOwned>(kind: ResourceKind, bytes: &[u8]) -> Result<T, WireError> {
