@@ -24,6 +24,13 @@ type decision struct {
 	refusal string     // why a request cannot be granted
 }
 
+func (d decision) String() string {
+	if d.address.IsValid() {
+		return d.address.String()
+	}
+	return "no address"
+}
+
 // allocator remembers who has which address. It is filled from the Services' status, so that addresses stay
 // over its own restarts.
 type allocator struct {

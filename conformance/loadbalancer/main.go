@@ -166,7 +166,7 @@ func (c *controller) write(ctx context.Context, s *core.Service, decided decisio
 	if err != nil {
 		return fmt.Errorf("status: %w", err)
 	}
-	log.Printf("%s/%s: %v", s.Namespace, s.Name, wanted)
+	log.Printf("%s/%s: %s", s.Namespace, s.Name, decided)
 	return nil
 }
 
