@@ -39,6 +39,11 @@ impl KindId {
         Self { group, kind }
     }
 
+    /// The resource, as in a URL and in rights.
+    pub fn resource(self) -> &'static str {
+        WATCHED.iter().find(|watched| watched.id == self).map_or("", |watched| watched.resource)
+    }
+
     pub(crate) fn key(self, namespace: &str, name: &str) -> ObjectKey {
         ObjectKey::new(self.group, self.kind, namespace, name)
     }
