@@ -44,6 +44,7 @@ pub(crate) fn check() -> Outcome {
         return Ok(());
     };
     compare(&manifests_file(), &manifests(&helm)?)?;
+    replacements_hold(&helm)?;
     charts_render(&helm)
 }
 
@@ -79,12 +80,15 @@ impl Helm {
     }
 
     fn template(&self, chart: &str, values: Option<&Path>) -> Result<String, String> {
-        let folder = format!("charts/{chart}");
         let values = values.map(|path| path.display().to_string());
-        let mut arguments = vec!["template", chart, &folder, "--namespace", NAMESPACE];
-        if let Some(values) = &values {
-            arguments.extend(["--values", values]);
-        }
+        let values: Vec<&str> = values.iter().flat_map(|values| ["--values", values]).collect();
+        self.template_in(NAMESPACE, chart, &values)
+    }
+
+    fn template_in(&self, namespace: &str, chart: &str, values: &[&str]) -> Result<String, String> {
+        let folder = format!("charts/{chart}");
+        let mut arguments = vec!["template", chart, &folder, "--namespace", namespace];
+        arguments.extend(values);
         self.step(&arguments).quiet().output()
     }
 }
@@ -129,13 +133,13 @@ fn copies() -> Result<BTreeMap<PathBuf, String>, String> {
     let charts = root().join("charts");
     for channel in ["standard", "experimental"] {
         let mut bundle = format!(
-            "# The definitions of the Gateway API {}, channel {channel}, from crates/api/crds.\n",
+            "# The definitions of the Gateway API {}, channel {channel}, from crates/api/crds; Helm never deletes them.\n",
             read(&definitions.join("VERSION"))?.trim(),
         );
-        for (_, text) in files(&definitions.join(channel), "json")? {
-            bundle.push_str("---\n");
-            bundle.push_str(text.trim_end());
-            bundle.push('\n');
+        for (name, text) in files(&definitions.join(channel), "json")? {
+            let mut definition: Value = serde_json::from_str(&text).map_err(|error| format!("{name}: {error}"))?;
+            definition["metadata"]["annotations"]["helm.sh/resource-policy"] = "keep".into();
+            bundle.push_str(&format!("---\n{definition}\n"));
         }
         copies.insert(charts.join("portcullis-crds/gateway-api").join(format!("{channel}.yaml")), bundle);
     }
@@ -151,9 +155,7 @@ fn copies() -> Result<BTreeMap<PathBuf, String>, String> {
 
 /// The charts carry the version of the workspace.
 fn versions_agree() -> Outcome {
-    let manifest = read(&root().join("Cargo.toml"))?;
-    let version = manifest.lines().find_map(|line| line.strip_prefix("version = \"")?.strip_suffix('"'));
-    let version = version.ok_or("Cargo.toml has no version")?;
+    let version = version()?;
     for chart in ["portcullis", "portcullis-crds"] {
         let file = format!("charts/{chart}/Chart.yaml");
         let text = read(&root().join(&file))?;
@@ -184,6 +186,13 @@ fn metrics_exist() -> Outcome {
     Ok(())
 }
 
+/// The version of the workspace.
+fn version() -> Result<String, String> {
+    let manifest = read(&root().join("Cargo.toml"))?;
+    let version = manifest.lines().find_map(|line| line.strip_prefix("version = \"")?.strip_suffix('"'));
+    version.map(str::to_owned).ok_or_else(|| "Cargo.toml has no version".to_owned())
+}
+
 fn read_sources(folder: &Path, sources: &mut String) -> Outcome {
     let failed = |error: std::io::Error| format!("{}: {error}", folder.display());
     for entry in fs::read_dir(folder).map_err(failed)? {
@@ -202,6 +211,20 @@ fn metric_names(text: &str) -> BTreeSet<&str> {
     text.split(|c: char| !c.is_ascii_alphanumeric() && c != '_')
         .filter(|word| word.starts_with("portcullis_"))
         .collect()
+}
+
+/// `portcullis install` replaces namespace and image as texts: the same as what the chart makes of these values.
+fn replacements_hold(helm: &Helm) -> Outcome {
+    let replaced = helm.template("portcullis", None)?.replace(NAMESPACE, "edge");
+    if helm.template_in("edge", "portcullis", &[])? != replaced {
+        return Err(format!("the chart must use its namespace's name as it is, and {NAMESPACE} for nothing else"));
+    }
+    let default = format!("localhost/portcullis:{}", version()?);
+    let image = ["--set-string", "image.repository=registry.example.com/p,image.tag=2"];
+    if helm.template_in("edge", "portcullis", &image)? != replaced.replace(&default, "registry.example.com/p:2") {
+        return Err(format!("the chart must use its image's name as it is, and {default} for nothing else"));
+    }
+    Ok(())
 }
 
 /// Each file of values renders and passes lint; each refused one does not render.

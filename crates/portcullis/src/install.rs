@@ -127,10 +127,9 @@ async fn left_to_helm(server: &ApiServer, objects: &[Value]) -> Result<Vec<Strin
 async fn apply(server: &ApiServer, object: &Value) -> Result<(), Failure> {
     let before = server.read(object).await?;
     let after = server.apply(object, FIELD_MANAGER).await?;
-    let version = |object: &Value| object["metadata"]["resourceVersion"].clone();
     let done = match before {
         None => "created",
-        Some(before) if version(&before) == version(&after) => "unchanged",
+        Some(before) if as_wanted(before) == as_wanted(after) => "unchanged",
         Some(_) => "changed",
     };
     output::line(&format!("{} {done}", resources::display(object)));
@@ -138,6 +137,19 @@ async fn apply(server: &ApiServer, object: &Value) -> Result<(), Failure> {
         established(server, object).await?;
     }
     Ok(())
+}
+
+/// An object without what is not install's to say.
+fn as_wanted(mut object: Value) -> Value {
+    for field in ["managedFields", "resourceVersion"] {
+        if let Some(metadata) = object["metadata"].as_object_mut() {
+            metadata.shift_remove(field);
+        }
+    }
+    if let Some(fields) = object.as_object_mut() {
+        fields.shift_remove("status");
+    }
+    object
 }
 
 /// Waits until objects of a new kind can be written.

@@ -76,10 +76,11 @@ impl ApiServer {
         self.send(Method::PATCH, &path, body, "application/json", attempt).await
     }
 
-    /// Deletes an object, its dependents first; whether it was there.
+    /// Deletes an object, a Deployment after its pods; whether it was there.
     pub(crate) async fn delete(&self, object: &Value) -> Result<bool, Failure> {
         let attempt = || format!("delete {}", resources::display(object));
-        let options = json!({ "propagationPolicy": "Foreground" });
+        let policy = if object["kind"] == "Deployment" { "Foreground" } else { "Background" };
+        let options = json!({ "propagationPolicy": policy });
         let body = Some((&options, "application/json"));
         let answer = self.send(Method::DELETE, &path(object)?, body, "application/json", attempt).await;
         Ok(absent_as_none(answer)?.is_some())

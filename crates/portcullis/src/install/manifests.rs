@@ -54,10 +54,7 @@ pub(crate) fn objects(settings: &Settings) -> Vec<Value> {
         if let (Some(replicas), Some("Deployment")) = (settings.replicas, object["kind"].as_str()) {
             object["spec"]["replicas"] = json!(replicas);
         }
-        // That is for Helm.
-        if let Some(annotations) = object["metadata"]["annotations"].as_object_mut() {
-            annotations.shift_remove("helm.sh/resource-policy");
-        }
+        without_helm(object);
     }
     // A role is there before what it is bound to, and the account before its pods.
     objects.sort_by_key(|object| match object["kind"].as_str() {
@@ -80,7 +77,15 @@ pub(crate) fn gateway_api(channel: Channel) -> Vec<Value> {
     // A line for each, as JSON.
     let mut objects: Vec<Value> = definitions.lines().filter_map(|line| serde_json::from_str(line).ok()).collect();
     objects.extend(documents(safe_upgrades));
+    objects.iter_mut().for_each(without_helm);
     objects
+}
+
+/// Without the annotation by which Helm never deletes an object.
+fn without_helm(object: &mut Value) {
+    if let Some(annotations) = object["metadata"]["annotations"].as_object_mut() {
+        annotations.shift_remove("helm.sh/resource-policy");
+    }
 }
 
 /// Names of the Gateway API's definitions, and of the policy and binding that guard them.
@@ -136,6 +141,20 @@ mod tests {
         }
         for object in ours.iter().chain(&gateway_api_of_any_channel()) {
             assert!(Resource::of(object).is_some(), "{}", resources::display(object));
+        }
+    }
+
+    #[test]
+    fn helm_never_deletes_a_definition() {
+        let parsed =
+            |text: &str| -> Vec<Value> { text.lines().filter_map(|line| serde_json::from_str(line).ok()).collect() };
+        let mut all = [parsed(STANDARD), parsed(EXPERIMENTAL), documents(INSTALL)].concat();
+        all.retain(resources::is_definition);
+        assert_eq!(all.len(), 25);
+        all.extend([STANDARD_SAFE_UPGRADES, EXPERIMENTAL_SAFE_UPGRADES].into_iter().flat_map(documents));
+        for object in all {
+            let policy = &object["metadata"]["annotations"]["helm.sh/resource-policy"];
+            assert_eq!(policy, "keep", "{}", resources::display(&object));
         }
     }
 
