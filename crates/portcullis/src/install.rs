@@ -7,6 +7,8 @@
 //! are, whatever their version and channel.
 
 pub(crate) mod api_server;
+#[cfg(test)]
+mod confinement;
 pub(crate) mod gateway_api;
 pub(crate) mod manifests;
 pub(crate) mod resources;
@@ -127,10 +129,10 @@ async fn left_to_helm(server: &ApiServer, objects: &[Value]) -> Result<Vec<Strin
 async fn apply(server: &ApiServer, object: &Value) -> Result<(), Failure> {
     let before = server.read(object).await?;
     let after = server.apply(object, FIELD_MANAGER).await?;
-    let done = match before {
+    let done = match before.map(|before| as_wanted(before) == as_wanted(after)) {
         None => "created",
-        Some(before) if as_wanted(before) == as_wanted(after) => "unchanged",
-        Some(_) => "changed",
+        Some(true) => "unchanged",
+        Some(false) => "changed",
     };
     output::line(&format!("{} {done}", resources::display(object)));
     if resources::is_definition(object) {
