@@ -1,11 +1,13 @@
 //! The controller as a whole: starts the parts, in the order in which one needs the other, and ends them.
 
-use std::net::SocketAddr;
+use std::collections::BTreeSet;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use portcullis_cluster::{ConnectError, Namespaces, Selection, Watch};
+use portcullis_model::ObjectName;
 use portcullis_runtime::drain::Drain;
 use portcullis_runtime::metrics::{MetricError, Registry};
 use portcullis_runtime::readiness::Readiness;
@@ -136,8 +138,34 @@ fn compile_options(options: &Options) -> portcullis_compile::Options {
     portcullis_compile::Options {
         controller_name: options.controller_name.clone(),
         cluster_domain: options.cluster_domain.clone(),
+        control_plane: BTreeSet::from([
+            ObjectName::new("default", "kubernetes"),
+            ObjectName::new(options.namespace.as_str(), options.controller_service.as_str()),
+        ]),
+        control_plane_addresses: own_addresses(
+            options,
+            std::env::var("KUBERNETES_SERVICE_HOST").ok().as_deref(),
+            std::env::var("KUBERNETES_SERVICE_PORT").ok().as_deref(),
+        ),
         ..portcullis_compile::Options::default()
     }
+}
+
+/// What is known without the Services, which may be in namespaces that are not read: this replica, and the API server as the kubelet
+/// names it to every pod.
+fn own_addresses(options: &Options, api_host: Option<&str>, api_port: Option<&str>) -> BTreeSet<SocketAddr> {
+    let ports = [Some(options.stream_address), Some(options.identity_address), options.telemetry_address];
+    let ports = ports.into_iter().flatten().map(|address| address.port());
+    let replica = options.pod_ip.into_iter().flat_map(|ip| ports.clone().map(move |port| SocketAddr::new(ip, port)));
+    let host = api_host.and_then(|host| host.parse::<IpAddr>().ok());
+    // Port 0 stands for every port.
+    let port = api_port.and_then(|port| port.parse().ok()).unwrap_or(0);
+    replica.chain(host.map(|ip| SocketAddr::new(ip, port))).map(canonical).collect()
+}
+
+/// Endpoints are compared with these in this form.
+fn canonical(address: SocketAddr) -> SocketAddr {
+    SocketAddr::new(address.ip().to_canonical(), address.port())
 }
 
 fn authority_options(options: &Options) -> AuthorityOptions {
@@ -187,3 +215,53 @@ fn infrastructure_options(options: &Options) -> InfrastructureOptions {
 /// The ports of the controller's Service.
 const STREAM_PORT: u16 = 8443;
 const IDENTITY_PORT: u16 = 8444;
+
+#[cfg(test)]
+mod tests {
+    use portcullis_cluster::{Scope, SecretAccess};
+
+    use super::*;
+
+    fn options() -> Options {
+        Options {
+            version: "0",
+            kubeconfig: None,
+            context: None,
+            namespace: "portcullis-system".to_owned(),
+            lease_name: "portcullis-controller".to_owned(),
+            image: "image".to_owned(),
+            image_pull_policy: None,
+            controller_service: "portcullis-controller".to_owned(),
+            controller_name: "portcullis.dev/gateway-controller".to_owned(),
+            scope: Scope { namespaces: Namespaces::All, secrets: SecretAccess::Cluster },
+            cluster_domain: "cluster.local".to_owned(),
+            telemetry_address: Some("0.0.0.0:9090".parse().unwrap()),
+            stream_address: "0.0.0.0:8443".parse().unwrap(),
+            identity_address: "0.0.0.0:8444".parse().unwrap(),
+            pod_name: "portcullis-controller-0".to_owned(),
+            pod_uid: None,
+            pod_ip: Some("::ffff:10.0.0.7".parse().unwrap()),
+            drain_timeout: Duration::from_secs(1),
+        }
+    }
+
+    #[test]
+    fn no_route_leads_to_the_controller_or_the_api_server() {
+        let services = compile_options(&options()).control_plane;
+        for (namespace, name) in [("default", "kubernetes"), ("portcullis-system", "portcullis-controller")] {
+            assert!(services.contains(&ObjectName::new(namespace, name)), "{namespace}/{name}");
+        }
+        let replica = ["10.0.0.7:8443", "10.0.0.7:8444", "10.0.0.7:9090"];
+        for (host, port, api) in [
+            (Some("10.96.0.1"), Some("443"), Some("10.96.0.1:443")),
+            (Some("10.96.0.1"), None, Some("10.96.0.1:0")),
+            (Some("fd00::1"), Some("6443"), Some("[fd00::1]:6443")),
+            (Some("api.example"), Some("443"), None),
+            (None, None, None),
+        ] {
+            let expected: BTreeSet<SocketAddr> =
+                replica.iter().copied().chain(api).map(|text| text.parse().unwrap()).collect();
+            assert_eq!(own_addresses(&options(), host, port), expected, "{host:?} {port:?}");
+        }
+    }
+}
