@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use http::{Method, Request, StatusCode, header};
-use http_body_util::{BodyExt, Limited};
+use http_body_util::{BodyExt, LengthLimitError, Limited};
 use kube::client::Body;
 use serde_json::Value;
 
@@ -37,6 +37,9 @@ pub(crate) enum Failure {
         /// When it wants to be asked again.
         retry_after: Option<Duration>,
     },
+    /// The answer is larger than what is read.
+    #[error("the answer of the API server is larger than {} MiB", ANSWER_LIMIT >> 20)]
+    TooLarge,
     /// No whole answer came.
     #[error("no answer from the API server: {0}")]
     Unreachable(String),
@@ -69,7 +72,11 @@ async fn exchange(client: &kube::Client, request: Request<Body>) -> Result<Value
     let response = client.send(request).await.map_err(|error| Failure::Unreachable(error.to_string()))?;
     let (head, body) = response.into_parts();
     let body = Limited::new(body, ANSWER_LIMIT).collect().await;
-    let body = body.map_err(|error| Failure::Unreachable(error.to_string()))?.to_bytes();
+    let broken = |error: Box<dyn std::error::Error + Send + Sync>| match error.is::<LengthLimitError>() {
+        true => Failure::TooLarge,
+        false => Failure::Unreachable(error.to_string()),
+    };
+    let body = body.map_err(broken)?.to_bytes();
     if head.status.is_success() {
         // The text of the error names a place, never the content.
         return serde_json::from_slice(&body).map_err(|error| Failure::Unreachable(format!("not JSON: {error}")));

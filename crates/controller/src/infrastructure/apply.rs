@@ -17,7 +17,7 @@ use portcullis_runtime::metrics::{Counter, Family};
 use serde_json::{Value, json};
 
 use super::kind::Kind;
-use super::known::{Claim, Known, claim, is_owned_by};
+use super::known::{Claim, Known, claim, is_owned_by, slimmed};
 use super::render::{RenderOptions, Rendered, Services, render};
 use crate::request::{Failure, send};
 
@@ -27,6 +27,9 @@ pub(crate) const FIELD_MANAGER: &str = "portcullis-controller";
 const REPLICAS_MANAGER: &str = "portcullis-controller-replicas";
 /// How often an object may turn out to be another than the one that was read.
 const ATTEMPTS: usize = 4;
+
+/// How many objects a page of a list has at first.
+const PAGE: usize = 100;
 
 /// Objects by kind and name.
 pub(crate) type Objects = BTreeMap<(Kind, String), Known>;
@@ -275,20 +278,28 @@ impl Api {
         }
     }
 
-    /// All objects of a kind that are labelled as ours, page by page.
+    /// All objects of a kind that are labelled as ours, page by page, without what is not needed of them. Anybody may write that label on
+    /// objects of any size: pages become smaller until they can be read, and nothing large is kept.
     pub(crate) async fn list(&self, kind: Kind, namespace: Option<&str>) -> Result<Vec<Value>, Failure> {
         let mut objects = Vec::new();
         let mut token = String::new();
+        let mut limit = PAGE;
         loop {
             let (key, value) = super::names::MANAGED_BY;
             let path = format!(
-                "{}?labelSelector={}%3D{value}&limit=100{token}",
+                "{}?labelSelector={}%3D{value}&limit={limit}{token}",
                 kind.path(namespace),
                 key.replace('/', "%2F")
             );
-            let mut page = self.ask(kind, Method::GET, &path, None).await?;
+            let mut page = match self.ask(kind, Method::GET, &path, None).await {
+                Err(Failure::TooLarge) if limit > 1 => {
+                    limit = (limit / 8).max(1);
+                    continue;
+                }
+                answer => answer?,
+            };
             if let Value::Array(items) = page["items"].take() {
-                objects.extend(items);
+                objects.extend(items.into_iter().map(|item| slimmed(kind, item)));
             }
             match page["metadata"]["continue"].as_str() {
                 Some(next) if !next.is_empty() => token = format!("&continue={}", escaped(next)),
@@ -308,7 +319,7 @@ impl Api {
                 Err(Failure::Conflict) => "conflict",
                 Err(Failure::Refused { .. }) => "refused",
                 Err(Failure::Busy { .. }) => "busy",
-                Err(Failure::Unreachable(_)) => "unreachable",
+                Err(Failure::TooLarge | Failure::Unreachable(_)) => "unreachable",
             };
             self.requests.with([kind.as_str(), outcome]).add_shared(1);
         }

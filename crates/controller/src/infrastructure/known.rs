@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use portcullis_compile::TransportProtocol;
 use portcullis_model::ObjectName;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::address::Asked;
 use super::kind::Kind;
@@ -93,6 +93,21 @@ pub(crate) fn claim(object: &Value, controller_name: &str) -> Claim {
     }
 }
 
+/// What is needed of an object that was listed: whose it is, and what [`Known::read`] reads.
+pub(crate) fn slimmed(kind: Kind, mut object: Value) -> Value {
+    let mut metadata = object["metadata"].take();
+    if let Some(annotations) = metadata["annotations"].as_object_mut() {
+        annotations.retain(|name, _| [CONTROLLER_NAME, FULL_GATEWAY_NAME].contains(&name.as_str()));
+    }
+    if let Some(fields) = metadata.as_object_mut() {
+        fields.retain(|name, _| name != "managedFields");
+    }
+    match kind {
+        Kind::Service => json!({"metadata": metadata, "spec": object["spec"].take()}),
+        _ => json!({"metadata": metadata}),
+    }
+}
+
 /// Whether an object is owned, and controlled, by this very Gateway.
 pub(crate) fn is_owned_by(object: &Value, uid: &str) -> bool {
     let owners = object["metadata"]["ownerReferences"].as_array().into_iter().flatten();
@@ -124,8 +139,6 @@ pub(crate) fn text(value: &Value) -> &str {
 
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
-
     use super::*;
 
     fn object() -> Value {

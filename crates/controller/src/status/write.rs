@@ -88,7 +88,7 @@ impl Writing {
             Failure::NotFound => Outcome::Gone,
             Failure::Conflict => Outcome::Conflict,
             Failure::Refused { .. } => Outcome::Refused(failure),
-            Failure::Busy { .. } | Failure::Unreachable(_) => Outcome::Failed(failure),
+            Failure::Busy { .. } | Failure::TooLarge | Failure::Unreachable(_) => Outcome::Failed(failure),
         })
     }
 

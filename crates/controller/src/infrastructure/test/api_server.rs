@@ -124,7 +124,7 @@ impl State {
         let uid = |object: &Value| object["metadata"]["uid"].clone();
         match (method.as_str(), stored) {
             ("GET", _) if query.starts_with("labelSelector=app.kubernetes.io%2Fmanaged-by%3Dportcullis") => {
-                (200, self.list(path))
+                (200, self.list(path, query))
             }
             ("GET", Some(object)) => (200, object),
             ("PATCH", stored) => {
@@ -156,15 +156,18 @@ impl State {
         }
     }
 
-    fn list(&self, path: &str) -> Value {
+    fn list(&self, path: &str, query: &str) -> Value {
+        let number = |name: &str| query.split('&').find_map(|pair| pair.strip_prefix(name)?.parse::<usize>().ok());
+        let (limit, from) = (number("limit=").unwrap(), number("continue=").unwrap_or(0));
         let (root, resource) = path.rsplit_once('/').unwrap();
         let labelled = |object: &&Value| object["metadata"]["labels"]["app.kubernetes.io/managed-by"] == "portcullis";
         let here = self.objects.iter().filter(|(path, _)| {
             let (at, _) = path.rsplit_once('/').unwrap();
             at.starts_with(root) && at.ends_with(&format!("/{resource}"))
         });
-        let items: Vec<&Value> = here.map(|(_, object)| object).filter(labelled).collect();
-        json!({"items": items, "metadata": {}})
+        let items: Vec<&Value> = here.map(|(_, object)| object).filter(labelled).skip(from).collect();
+        let next = if items.len() > limit { (from + limit).to_string() } else { String::new() };
+        json!({"items": &items[..limit.min(items.len())], "metadata": {"continue": next}})
     }
 }
 

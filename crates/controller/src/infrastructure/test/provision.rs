@@ -440,3 +440,26 @@ async fn a_hundred_gateways_come_and_go_and_nothing_is_lost() {
     }
     assert_eq!(world.problems(), []);
 }
+
+#[tokio::test]
+async fn large_objects_that_others_label_as_ours_hold_up_nobody() {
+    let world = World::start().await;
+    for index in 0..9 {
+        let path = format!("/api/v1/namespaces/other/configmaps/large-{index}");
+        world.server.store(
+            &path,
+            json!({
+                "metadata": {
+                    "name": format!("large-{index}"), "namespace": "other",
+                    "labels": {"app.kubernetes.io/managed-by": "portcullis"},
+                },
+                "data": {"text": "x".repeat(1 << 20)},
+            }),
+        );
+    }
+    world.lead(&infrastructure()).await;
+    for path in OBJECTS {
+        assert!(world.server.object(path).is_some(), "{path}");
+    }
+    assert!(world.server.object("/api/v1/namespaces/other/configmaps/large-0").is_some(), "another's");
+}
