@@ -3,7 +3,7 @@
 //!
 //! Runs where `PORTCULLIS_TEST_KUBECONFIG` names a cluster that has the Gateway API's CRDs; elsewhere it says that it was left out.
 
-#![expect(clippy::unwrap_used, clippy::print_stderr, reason = "tests, their helpers included")]
+#![expect(clippy::unwrap_used, clippy::panic, clippy::print_stderr, reason = "tests, their helpers included")]
 
 use std::path::Path;
 use std::sync::Arc;

@@ -25,7 +25,9 @@ impl PortJournal {
                     Ok(address) => {
                         tracing::info!(gateway = %report.gateway, port = report.port, address = address.as_str(), "listening");
                     }
-                    Err(error) => tracing::error!(gateway = %report.gateway, port = report.port, %error, "not listening"),
+                    Err(error) => {
+                        tracing::error!(gateway = %report.gateway, port = report.port, %error, "not listening")
+                    }
                 }
             }
             now.insert(key, result);
