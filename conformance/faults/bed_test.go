@@ -44,6 +44,7 @@ var resources = map[string]schema.GroupVersionResource{
 	"Service":                  {Version: "v1", Resource: "services"},
 	"Pod":                      {Version: "v1", Resource: "pods"},
 	"Deployment":               {Group: "apps", Version: "v1", Resource: "deployments"},
+	"GatewayClass":             {Group: "gateway.networking.k8s.io", Version: "v1", Resource: "gatewayclasses"},
 	"Gateway":                  {Group: "gateway.networking.k8s.io", Version: "v1", Resource: "gateways"},
 	"HTTPRoute":                {Group: "gateway.networking.k8s.io", Version: "v1", Resource: "httproutes"},
 	"GatewayParameters":        {Group: "portcullis.dev", Version: "v1alpha1", Resource: "gatewayparameters"},
@@ -112,13 +113,29 @@ metadata: {name: backend}
 spec:
   selector: {app: backend}
   ports: [{port: 8080, targetPort: 3000}]
----
-apiVersion: portcullis.dev/v1alpha1
-kind: GatewayParameters
-metadata: {name: two}
-spec: {dataPlane: {replicas: 2}}
 `, echoImage))
 	return b
+}
+
+// class makes a GatewayClass of the bed's own, whose data planes are as the fields say.
+func (b *bed) class(dataPlane string) (name string) {
+	b.t.Helper()
+	b.parameters(dataPlane)
+	b.apply(fmt.Sprintf(`
+apiVersion: gateway.networking.k8s.io/v1
+kind: GatewayClass
+metadata: {name: %[1]s}
+spec:
+  controllerName: portcullis.dev/gateway-controller
+  parametersRef: {group: portcullis.dev, kind: GatewayParameters, name: parameters, namespace: %[1]s}
+`, b.namespace))
+	b.t.Cleanup(func() { _ = b.of("GatewayClass").Delete(context.Background(), b.namespace, metav1.DeleteOptions{}) })
+	return b.namespace
+}
+
+func (b *bed) parameters(dataPlane string) {
+	b.t.Helper()
+	b.apply("apiVersion: portcullis.dev/v1alpha1\nkind: GatewayParameters\nmetadata: {name: parameters}\nspec: {dataPlane: {" + dataPlane + "}}\n")
 }
 
 // apply puts one or more documents in, in the bed's namespace, in place of what is there.
@@ -137,7 +154,7 @@ func (b *bed) apply(documents string) {
 }
 
 func (b *bed) of(kind string) dynamic.ResourceInterface {
-	if kind == "Namespace" || kind == "CustomResourceDefinition" {
+	if kind == "Namespace" || kind == "GatewayClass" {
 		return client.Resource(resources[kind])
 	}
 	return client.Resource(resources[kind]).Namespace(b.namespace)

@@ -73,8 +73,7 @@ apiVersion: gateway.networking.k8s.io/v1
 kind: Gateway
 metadata: {name: served}
 spec:
-  gatewayClassName: ` + class + `
-  infrastructure: {parametersRef: {group: portcullis.dev, kind: GatewayParameters, name: two}}
+  gatewayClassName: ` + b.class("replicas: 2") + `
   listeners: [{name: http, protocol: HTTP, port: 80}]
 ---
 ` + route("served", "served"))
@@ -107,14 +106,8 @@ apiVersion: gateway.networking.k8s.io/v1
 kind: Gateway
 metadata: {name: served}
 spec:
-  gatewayClassName: ` + class + `
-  infrastructure: {parametersRef: {group: portcullis.dev, kind: GatewayParameters, name: rolled}}
+  gatewayClassName: ` + b.class("replicas: 2") + `
   listeners: [{name: http, protocol: HTTP, port: 80}]
----
-apiVersion: portcullis.dev/v1alpha1
-kind: GatewayParameters
-metadata: {name: rolled}
-spec: {dataPlane: {replicas: 2}}
 ---
 ` + route("served", "served"))
 	address := b.address("served")
@@ -125,12 +118,7 @@ spec: {dataPlane: {replicas: 2}}
 		before[pod.GetName()] = true
 	}
 	load := startLoad(address, "served.example")
-	b.apply(`
-apiVersion: portcullis.dev/v1alpha1
-kind: GatewayParameters
-metadata: {name: rolled}
-spec: {dataPlane: {replicas: 2, podAnnotations: {rolled: "yes"}}}
-`)
+	b.parameters(`replicas: 2, podAnnotations: {rolled: "yes"}`)
 	eventually(t, 2*time.Minute, "all pods are new", func() error {
 		pods := b.pods("served")
 		for _, pod := range pods {
