@@ -123,7 +123,9 @@ fn component(package: &Value, purl: &str, checksums: &BTreeMap<(String, String),
 fn licenses(package: &Value) -> Value {
     match package["license"].as_str() {
         // The old way to write an alternative.
-        Some(expression) => json!([{ "expression": expression.replace('/', " OR ") }]),
+        Some(expression) => {
+            json!([{ "expression": expression.split('/').map(str::trim).collect::<Vec<_>>().join(" OR ") }])
+        }
         None => json!([]),
     }
 }
