@@ -44,8 +44,14 @@ impl Certificates {
     }
 }
 
+/// Secrets with a type of this group are the controller's own: the key of its certificate authority is nobody's to serve.
+const OWN_TYPES: &str = "portcullis.dev/";
+
 /// Reads a Secret's `tls.crt` and `tls.key`.
 fn read(name: &ObjectName, secret: &Secret) -> Result<Certificate, String> {
+    if secret.r#type.as_ref().is_some_and(|own| own.starts_with(OWN_TYPES)) {
+        return Err("the Secret is the controller's own; refer to one of type kubernetes.io/tls".to_owned());
+    }
     let value = |key: &str| match secret.data.get(key).map(|value| value.expose()) {
         Some(value) if !value.is_empty() => Ok(value),
         _ => Err(format!("the Secret has no {key}")),
@@ -138,4 +144,30 @@ pub(crate) fn covers(dns_name: &str, hostname: &str) -> bool {
     let Some(parent) = dns_name.strip_prefix("*.") else { return false };
     !hostname.starts_with("*.")
         && hostname.split_once('.').is_some_and(|(label, rest)| !label.is_empty() && rest == parent)
+}
+
+#[cfg(test)]
+mod tests {
+    use portcullis_api::secret::TLS_TYPE;
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn the_controller_s_own_secrets_are_no_listener_s() {
+        for (r#type, refused) in [
+            (Some("portcullis.dev/certificate-authority"), true),
+            (Some(TLS_TYPE), false),
+            (Some("Opaque"), false),
+            (None, false),
+        ] {
+            let mut secret = json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "portcullis-ca"}});
+            if let Some(r#type) = r#type {
+                secret["type"] = json!(r#type);
+            }
+            let secret = serde_json::from_value(secret).unwrap();
+            let error = read(&ObjectName::new("portcullis-system", "portcullis-ca"), &secret).unwrap_err();
+            assert_eq!(error.contains("the controller's own"), refused, "{type:?}: {error}");
+        }
+    }
 }
