@@ -7,7 +7,7 @@
 use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::pin::pin;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -28,7 +28,7 @@ use zeroize::Zeroizing;
 
 use super::authority::Authority;
 use super::issue::{IdentityRequest, Issuer, Known, Refusal};
-use super::rate::Rate;
+use super::rate::{Pace, Rate};
 
 /// The only path.
 pub const PATH: &str = "/v1/identity";
@@ -57,6 +57,8 @@ struct Shared {
     connections: Arc<Semaphore>,
     questions: Semaphore,
     outcomes: Family<Counter, 1>,
+    /// Anybody who reaches the port can make refusals: they must not fill the log.
+    told: Mutex<Pace>,
 }
 
 /// What came of a connection besides refusals.
@@ -119,6 +121,7 @@ impl Endpoint {
             connections: Arc::new(Semaphore::new(CONNECTIONS)),
             questions: Semaphore::new(QUESTIONS),
             outcomes,
+            told: Mutex::default(),
         };
         let listener = TcpListener::bind(address).await.map_err(|error| BindError::Bind { address, error })?;
         Ok(Self { listener, shared: Arc::new(shared) })
@@ -210,10 +213,17 @@ impl Shared {
         self.outcomes.with([outcome.label()]).add_shared(1);
     }
 
+    /// Whether a line may be written about what is counted in any case.
+    fn tells(&self) -> bool {
+        self.told.lock().unwrap_or_else(PoisonError::into_inner).allows(Instant::now())
+    }
+
     async fn answer(&self, request: Request<Incoming>) -> Response<Full<Bytes>> {
         let answered = tokio::time::timeout(ANSWER_TIMEOUT, self.outcome(request)).await;
         let (outcome, body) = answered.unwrap_or_else(|_| {
-            tracing::warn!("a data plane waits for its certificate: the API server does not answer in time");
+            if self.tells() {
+                tracing::warn!("a data plane waits for its certificate: the API server does not answer in time");
+            }
             (Outcome::Unavailable, None)
         });
         self.count(&outcome);
@@ -241,14 +251,18 @@ impl Shared {
                 (Outcome::Issued, serde_json::to_vec(&response).ok())
             }
             Ok(Err(refusal)) => {
-                let (gateway, pod) = (request.gateway.to_string(), &request.pod);
-                let gateway = portcullis_runtime::escape::line(&gateway);
-                let pod = portcullis_runtime::escape::line(pod);
-                tracing::warn!(%gateway, %pod, reason = refusal.label(), "no certificate for who claims to be a data plane");
+                if self.tells() {
+                    let (gateway, pod) = (request.gateway.to_string(), &request.pod);
+                    let gateway = portcullis_runtime::escape::line(&gateway);
+                    let pod = portcullis_runtime::escape::line(pod);
+                    tracing::warn!(%gateway, %pod, reason = refusal.label(), "no certificate for who claims to be a data plane");
+                }
                 (Outcome::Refused(refusal), None)
             }
             Err(error) => {
-                tracing::warn!(%error, "a data plane waits for its certificate");
+                if self.tells() {
+                    tracing::warn!(%error, "a data plane waits for its certificate");
+                }
                 (Outcome::Unavailable, None)
             }
         }

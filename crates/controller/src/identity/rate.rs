@@ -41,10 +41,52 @@ impl Rate {
     }
 }
 
+/// Lines about refusals that may be written at once, and per second after that.
+const LINES: f64 = 32.0;
+const LINES_PER_SECOND: f64 = 1.0;
+
+/// How often something is told that others can make happen as often as they like.
+pub(crate) struct Pace {
+    left: f64,
+    at: Option<Instant>,
+}
+
+impl Default for Pace {
+    fn default() -> Self {
+        Self { left: LINES, at: None }
+    }
+}
+
+impl Pace {
+    /// True when it may be told now, which counts.
+    pub(crate) fn allows(&mut self, now: Instant) -> bool {
+        let passed = self.at.map_or(0.0, |at| now.saturating_duration_since(at).as_secs_f64());
+        self.at = Some(now);
+        self.left = (self.left + passed * LINES_PER_SECOND).min(LINES);
+        let allowed = self.left >= 1.0;
+        if allowed {
+            self.left -= 1.0;
+        }
+        allowed
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use std::time::Duration;
+
+    #[test]
+    fn who_is_refused_often_fills_no_log() {
+        let (mut pace, now) = (Pace::default(), Instant::now());
+        let allowed = |pace: &mut Pace, seconds| {
+            let at = now + Duration::from_secs(seconds);
+            (0..10_000).filter(|_| pace.allows(at)).count()
+        };
+        assert_eq!(allowed(&mut pace, 0), LINES as usize);
+        assert_eq!(allowed(&mut pace, 3), 3);
+        assert_eq!(allowed(&mut pace, 3600), LINES as usize);
+    }
 
     #[test]
     fn an_address_has_its_own_rate_and_the_table_is_bounded() {
