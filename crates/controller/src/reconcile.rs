@@ -271,6 +271,7 @@ impl Reconciler {
         let Some(Compiled { changes, since, delta, .. }) = self.held.take() else { return };
         let now = Instant::now();
         let published: Vec<_> = delta.config.iter().map(|delta| delta.gateway().clone()).collect();
+        self.forget(&delta.infrastructure);
         if !published.is_empty() || !self.published {
             self.outputs.server.publish(delta.config);
         }
@@ -303,6 +304,20 @@ impl Reconciler {
             tracing::info!(gateways = self.known.len(), "the first configuration is given out");
             self.outputs.gate.open();
             self.write_while_leading();
+        }
+    }
+
+    /// Ends the streams of Gateways that are gone, or are others under the same name, before anything of those can be had.
+    fn forget(&mut self, changes: &[InfrastructureChange]) {
+        let before = self.known.len();
+        for InfrastructureChange { gateway, infrastructure } in changes {
+            let uid = infrastructure.as_ref().map(|infrastructure| &infrastructure.uid);
+            if self.known.get(gateway).is_some_and(|known| Some(known) != uid) {
+                self.known.remove(gateway);
+            }
+        }
+        if self.known.len() < before {
+            self.outputs.server.gateways(Arc::new(self.known.clone()));
         }
     }
 

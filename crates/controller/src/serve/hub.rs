@@ -110,6 +110,17 @@ impl Hub {
         look(&self.lock().catalog)
     }
 
+    /// Looks at the catalog for a data plane; `None` when its Gateway is gone or another one by now.
+    pub(super) fn with_catalog_of<T>(
+        &self,
+        identity: &DataPlaneIdentity,
+        look: impl FnOnce(&Catalog) -> T,
+    ) -> Option<T> {
+        let state = self.lock();
+        let uid = state.known.as_ref().and_then(|known| known.get(&identity.gateway));
+        (uid == Some(&identity.uid)).then(|| look(&state.catalog))
+    }
+
     /// A place for a stream. An earlier stream of the same data plane ends: one that does not know of its end yet.
     pub(super) fn enter(self: &Arc<Self>, identity: DataPlaneIdentity) -> Result<Seat, Ending> {
         let mut state = self.lock();
@@ -156,6 +167,27 @@ impl Drop for Seat {
             if lines.is_empty() {
                 state.streams.remove(&identity.gateway);
             }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use portcullis_runtime::metrics::Registry;
+
+    use super::*;
+
+    #[test]
+    fn the_catalog_is_for_data_planes_of_gateways_that_are_known_by_their_uid() {
+        let metrics = Metrics::register(&Registry::new(1), Picture::default()).unwrap();
+        let hub = Hub::new(Picture::default(), metrics, |gateway, _| gateway.to_string());
+        let gateway = ObjectName::new("shop", "edge");
+        let identity = DataPlaneIdentity::new(gateway.clone(), "gw-1", "edge-portcullis-5d-x").unwrap();
+        let may_look = || hub.with_catalog_of(&identity, |_| ()).is_some();
+        assert!(!may_look(), "nothing is known yet");
+        for (uid, expected) in [(Some("gw-1"), true), (Some("gw-2"), false), (None, false)] {
+            hub.gateways(Arc::new(uid.map(|uid| (gateway.clone(), uid.into())).into_iter().collect()));
+            assert_eq!(may_look(), expected, "{uid:?}");
         }
     }
 }

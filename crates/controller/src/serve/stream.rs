@@ -212,8 +212,9 @@ impl<'a> Driver<'a> {
             request = self.requests.message() => self.take_in(request),
             () = self.seat.line.changed.notified() => {
                 let changed: &[ObjectName] = std::slice::from_ref(&self.name.gateway);
-                let responses = self.hub.with_catalog(|catalog| self.protocol.on_change(changed, catalog));
-                self.waiting.extend(responses);
+                let identity = &self.seat.line.identity;
+                let responses = self.hub.with_catalog_of(identity, |catalog| self.protocol.on_change(changed, catalog));
+                self.waiting.extend(responses.ok_or(Ending::Revoked)?);
                 Ok(())
             }
             () = until(self.answer_by) => Err(Ending::Unanswered),
@@ -225,8 +226,9 @@ impl<'a> Driver<'a> {
         if !self.budget.spend() {
             return Err(Ending::TooManyRequests);
         }
-        let step = self.hub.with_catalog(|catalog| self.protocol.on_request(request, catalog));
-        let step = step.map_err(|refused| {
+        let identity = &self.seat.line.identity;
+        let step = self.hub.with_catalog_of(identity, |catalog| self.protocol.on_request(request, catalog));
+        let step = step.ok_or(Ending::Revoked)?.map_err(|refused| {
             let Name { gateway, pod } = &self.name;
             tracing::warn!(%gateway, %pod, reason = refused.message, "a data plane asked for what it may not");
             Ending::Refused(refused)
