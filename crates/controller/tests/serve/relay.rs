@@ -159,7 +159,7 @@ async fn a_replica_tells_nobody_who_is_no_replica() {
     stranger.publish_all();
     follow(&follower, &stranger);
     let (_stream, ..) = following(&follower, EDGE).await;
-    stranger.wait_metric(r#"portcullis_config_rejected_connections_total{reason="handshake"}"#, 1).await;
+    stranger.wait_counted(r#"portcullis_config_rejected_connections_total{reason="handshake"}"#).await;
     assert_eq!(stranger.metric(r#"portcullis_data_planes_connected{replica="any"}"#), 0);
     // Back to the right one.
     follow(&follower, &leader);

@@ -95,13 +95,22 @@ impl Replica {
 
     /// Waits until a metric has a value.
     pub(crate) async fn wait_metric(&self, sample: &str, value: u64) {
+        self.wait_until(sample, |now| now == value, &value.to_string()).await;
+    }
+
+    /// Waits until something was counted, however often.
+    pub(crate) async fn wait_counted(&self, sample: &str) {
+        self.wait_until(sample, |now| now > 0, "more").await;
+    }
+
+    async fn wait_until(&self, sample: &str, holds: impl Fn(u64) -> bool, what: &str) {
         let reached = async {
-            while self.metric(sample) != value {
+            while !holds(self.metric(sample)) {
                 tokio::time::sleep(Duration::from_millis(5)).await;
             }
         };
         let waited = tokio::time::timeout(LONG, reached).await;
-        waited.unwrap_or_else(|_| panic!("{sample} is {}, not {value}", self.metric(sample)));
+        waited.unwrap_or_else(|_| panic!("{sample} is {}, not {what}", self.metric(sample)));
     }
 }
 
