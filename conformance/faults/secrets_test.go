@@ -87,12 +87,12 @@ spec:
 		}
 	}
 
-	pods, err := clientset.CoreV1().Pods("").List(ctx, metav1.ListOptions{LabelSelector: "app.kubernetes.io/part-of=portcullis"})
+	pods, err := clientset.CoreV1().Pods("").List(ctx, metav1.ListOptions{LabelSelector: "app.kubernetes.io/component in (controller, data-plane)"})
 	if err != nil {
 		t.Fatal(err)
 	}
 	if len(pods.Items) < 2 {
-		t.Fatalf("%d pods are labelled app.kubernetes.io/part-of=portcullis; the controller's and the data plane's should be", len(pods.Items))
+		t.Fatalf("%d pods are labelled as controller or data plane; the controller's and the data plane's should be", len(pods.Items))
 	}
 	for _, pod := range pods.Items {
 		for _, path := range []string{"log", "proxy/metrics", "proxy/healthz", "proxy/readyz"} {

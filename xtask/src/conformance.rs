@@ -75,9 +75,9 @@ fn install() -> Outcome {
 
 /// The tests of the workspace that need a real API server.
 fn integration() -> Outcome {
-    let script = "PORTCULLIS_TEST_KUBECONFIG=$KUBECONFIG exec cargo test --locked --quiet --package portcullis-cluster \
-                  --package portcullis-controller --test 'api_server*'";
-    cluster(&["exec", "bash", "-c", script]).run()
+    let tests = "--package portcullis-cluster --package portcullis-controller --test cluster --test infrastructure --test serve";
+    let script = format!("PORTCULLIS_TEST_KUBECONFIG=$KUBECONFIG exec cargo test --locked --quiet {tests}");
+    cluster(&["exec", "bash", "-c", &script]).run()
 }
 
 fn suite(options: &Options) -> Outcome {
