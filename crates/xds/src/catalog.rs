@@ -6,6 +6,7 @@ use crate::version::PieceVersion;
 use bytes::Bytes;
 use portcullis_model::{ConfigDelta, ObjectName, Resource, ResourceKey, wire};
 use std::collections::BTreeMap;
+use std::fmt;
 
 /// How many removed pieces of a Gateway are remembered, beyond as many as there are pieces. A stream that lags by more gets
 /// everything anew.
@@ -37,11 +38,17 @@ pub(crate) struct GatewayPieces {
     removed: BTreeMap<PieceKey, u64>,
 }
 
-#[derive(Debug)]
 pub(crate) struct Piece {
     pub(crate) version: PieceVersion,
+    /// May hold a private key, and is not shown.
     pub(crate) bytes: Bytes,
     sequence: u64,
+}
+
+impl fmt::Debug for Piece {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Piece({} bytes)", self.bytes.len())
+    }
 }
 
 impl Catalog {
