@@ -28,13 +28,15 @@ use zeroize::Zeroizing;
 
 use super::authority::Authority;
 use super::issue::{IdentityRequest, Issuer, Known, Refusal};
-use super::rate::{Pace, Rate};
+use super::rate::{Pace, Places, Rate};
 
 /// The only path.
 pub const PATH: &str = "/v1/identity";
 
 /// Open connections.
 const CONNECTIONS: usize = 512;
+/// Those of one address: many pods may stand behind one address of a node.
+const CONNECTIONS_EACH: usize = 128;
 /// Requests that ask the API server at a time.
 const QUESTIONS: usize = 16;
 const BODY_LIMIT: usize = 16 * 1024;
@@ -135,6 +137,7 @@ impl Endpoint {
     /// Serves until the drain begins; what is open has its own short time.
     pub(crate) async fn serve(self, drain: DrainWatch) {
         let mut rate = Rate::default();
+        let places = Places::new(CONNECTIONS_EACH);
         loop {
             let accepted = tokio::select! {
                 biased;
@@ -151,7 +154,8 @@ impl Endpoint {
                 }
             };
             let seat = self.shared.connections.clone().try_acquire_owned();
-            match seat.ok().filter(|_| rate.allows(peer.ip(), Instant::now())) {
+            let place = places.take(peer.ip());
+            match seat.ok().zip(place).filter(|_| rate.allows(peer.ip(), Instant::now())) {
                 Some(seat) => {
                     let (shared, guard, drain) = (self.shared.clone(), drain.guard(Kind::Connection), drain.clone());
                     tokio::spawn(async move {

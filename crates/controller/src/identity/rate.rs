@@ -5,6 +5,7 @@
 
 use std::collections::HashMap;
 use std::net::IpAddr;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
 /// New connections that one address may make at once: many pods may stand behind one address of a node.
@@ -38,6 +39,50 @@ impl Rate {
         let allowed = left >= 1.0;
         *state = (if allowed { left - 1.0 } else { left }, now);
         allowed
+    }
+}
+
+/// Places that one address may have only some of at a time, so that the others find one, too. As large as the addresses that have any.
+#[derive(Clone)]
+pub(crate) struct Places {
+    taken: Arc<Mutex<HashMap<IpAddr, usize>>>,
+    each: usize,
+}
+
+/// A place that an address has until this is dropped.
+pub(crate) struct Place {
+    places: Places,
+    address: IpAddr,
+}
+
+impl Places {
+    /// At most `each` for one address.
+    pub(crate) fn new(each: usize) -> Self {
+        Self { taken: Arc::default(), each }
+    }
+
+    /// A place; `None` when the address has all that it may have.
+    pub(crate) fn take(&self, address: IpAddr) -> Option<Place> {
+        let mut taken = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
+        let of_address = taken.entry(address).or_default();
+        if *of_address >= self.each {
+            return None;
+        }
+        *of_address += 1;
+        Some(Place { places: self.clone(), address })
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let mut taken = self.places.taken.lock().unwrap_or_else(PoisonError::into_inner);
+        let left = taken.get_mut(&self.address).map(|count| {
+            *count -= 1;
+            *count
+        });
+        if left == Some(0) {
+            taken.remove(&self.address);
+        }
     }
 }
 
@@ -75,6 +120,19 @@ impl Pace {
 mod tests {
     use super::*;
     use std::time::Duration;
+
+    #[test]
+    fn an_address_has_some_of_the_places() {
+        let places = Places::new(2);
+        let [one, other] = [[10, 0, 0, 1], [10, 0, 0, 2]].map(IpAddr::from);
+        let first = places.take(one);
+        let held = [places.take(one), places.take(other)];
+        assert!(held.iter().all(Option::is_some) && places.take(one).is_none());
+        drop(first);
+        assert!(places.take(one).is_some() && places.take(one).is_some());
+        drop(held);
+        assert!(places.taken.lock().unwrap().is_empty());
+    }
 
     #[test]
     fn who_is_refused_often_fills_no_log() {

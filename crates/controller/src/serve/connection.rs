@@ -37,13 +37,15 @@ use super::relay::{self, Relays, Role};
 use super::stream::{self, Ending, Responses};
 use crate::clock;
 use crate::identity::endpoint::BindError;
-use crate::identity::rate::Rate;
+use crate::identity::rate::{Place, Places, Rate};
 use crate::identity::{Authority, DataPlaneIdentity, Identity, Peer};
 
 /// Open connections after their handshake.
 const CONNECTIONS: usize = 8192;
 /// Handshakes at a time.
 const HANDSHAKES: usize = 256;
+/// Those of one address: many pods may stand behind one address of a node.
+const HANDSHAKES_EACH: usize = 64;
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 /// A connection without a stream for as long as this, or twice, is closed.
 const IDLE: Duration = Duration::from_secs(30);
@@ -101,6 +103,7 @@ impl Port {
     /// Serves until the drain begins; then streams are told to go elsewhere.
     pub(super) async fn serve(self, drain: DrainWatch) {
         let mut rate = Rate::default();
+        let places = Places::new(HANDSHAKES_EACH);
         loop {
             let accepted = tokio::select! {
                 biased;
@@ -109,10 +112,10 @@ impl Port {
             };
             match accepted {
                 Ok((stream, peer)) => {
-                    if rate.allows(peer.ip(), Instant::now()) {
-                        self.shared.clone().spawn(stream, drain.clone());
-                    } else {
-                        self.shared.reject("rate");
+                    let place = places.take(peer.ip());
+                    match place.filter(|_| rate.allows(peer.ip(), Instant::now())) {
+                        Some(place) => self.shared.clone().spawn(stream, place, drain.clone()),
+                        None => self.shared.reject("rate"),
                     }
                 }
                 Err(error) => {
@@ -130,7 +133,7 @@ impl Shared {
         self.hub.metrics.rejected.with([reason]).add_shared(1);
     }
 
-    fn spawn(self: Arc<Self>, stream: TcpStream, drain: DrainWatch) {
+    fn spawn(self: Arc<Self>, stream: TcpStream, place: Place, drain: DrainWatch) {
         let (Ok(seat), Ok(turn)) =
             (self.connections.clone().try_acquire_owned(), self.handshakes.clone().try_acquire_owned())
         else {
@@ -139,7 +142,7 @@ impl Shared {
         let guard = drain.guard(Kind::Connection);
         tokio::spawn(async move {
             let shaken = tokio::time::timeout(HANDSHAKE_TIMEOUT, self.handshake(stream)).await;
-            drop(turn);
+            drop((turn, place));
             match shaken.unwrap_or(Err("handshake")) {
                 Ok((stream, peer)) => serve(stream, peer, self, drain).await,
                 Err(reason) => self.reject(reason),
