@@ -11,7 +11,7 @@ use std::time::Duration;
 
 /// A Kubernetes Gateway API implementation, built security first.
 ///
-/// Serves HTTP and HTTPS from plain Gateway API YAML: from a folder on one machine, without Kubernetes.
+/// Serves HTTP and HTTPS from Gateway API YAML in a folder on one machine, or in a Kubernetes cluster with a data plane for each Gateway.
 #[derive(Debug, Parser)]
 #[command(name = "portcullis", version = version::SHORT, after_help = exit::TABLE, propagate_version = true)]
 #[command(max_term_width = 120)]
