@@ -2,7 +2,7 @@
 // it costs, and whether changes cost requests.
 //
 // In: a kubeconfig, a GatewayClass, the names of the processes to watch on this machine. Out: one JSON document.
-// It makes a namespace of its own and removes it in the end. It is run through `cargo xtask bench control`.
+// It makes a namespace of its own and removes it in the end. It runs in the client network of the test cluster: conformance/run exec.
 package main
 
 import (
