@@ -170,6 +170,12 @@ func (b *bed) delete(kind, name string) {
 // gateway makes a Gateway with an HTTP listener and a route to the backend, and waits until it answers.
 func (b *bed) gateway(name string) (address string) {
 	b.t.Helper()
+	return b.gatewayOf(class, name)
+}
+
+// gatewayOf does so for a class of its own.
+func (b *bed) gatewayOf(class, name string) (address string) {
+	b.t.Helper()
 	b.apply(fmt.Sprintf(`
 apiVersion: gateway.networking.k8s.io/v1
 kind: Gateway

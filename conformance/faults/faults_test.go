@@ -68,17 +68,7 @@ func TestControllerIsKilled(t *testing.T) {
 // One of two data planes is stopped: not one request fails. It is killed: those on its connections may, no others.
 func TestDataPlaneGoes(t *testing.T) {
 	b := newBed(t, "dataplane")
-	b.apply(`
-apiVersion: gateway.networking.k8s.io/v1
-kind: Gateway
-metadata: {name: served}
-spec:
-  gatewayClassName: ` + b.class("replicas: 2") + `
-  listeners: [{name: http, protocol: HTTP, port: 80}]
----
-` + route("served", "served"))
-	address := b.address("served")
-	b.serves(address, "served.example")
+	address := b.gatewayOf(b.class("replicas: 2"), "served")
 	b.readyPods("served", 2)
 
 	load := startLoad(address, "served.example")
@@ -101,17 +91,7 @@ spec:
 // A change of the Deployment's template rolls the pods: not one request fails.
 func TestDataPlanesAreRolled(t *testing.T) {
 	b := newBed(t, "roll")
-	b.apply(`
-apiVersion: gateway.networking.k8s.io/v1
-kind: Gateway
-metadata: {name: served}
-spec:
-  gatewayClassName: ` + b.class("replicas: 2") + `
-  listeners: [{name: http, protocol: HTTP, port: 80}]
----
-` + route("served", "served"))
-	address := b.address("served")
-	b.serves(address, "served.example")
+	address := b.gatewayOf(b.class("replicas: 2"), "served")
 	b.readyPods("served", 2)
 	before := map[string]bool{}
 	for _, pod := range b.pods("served") {
