@@ -47,7 +47,7 @@ use tokio::time::Instant;
 pub use apply::{Cause, Problem};
 pub use names::{FULL_GATEWAY_NAME, GATEWAY_NAME, Names, names};
 pub use render::RenderOptions;
-pub use rights::{CONFINEMENT, Confinement, RIGHTS};
+pub use rights::RIGHTS;
 
 use apply::{Api, Job, OUTCOMES, Outcome};
 use kind::Kind;
