@@ -324,3 +324,6 @@ pub(crate) fn seconds(text: &str) -> Result<Duration, String> {
         .filter(|duration| *duration <= Duration::from_secs(86_400))
         .ok_or_else(|| "expected a number of seconds, at most 86400".to_owned())
 }
+
+#[cfg(test)]
+mod tests;
