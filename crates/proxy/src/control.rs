@@ -21,14 +21,14 @@ use crate::options::Options;
 use crate::telemetry::connections::ConnectionMetrics;
 use crate::telemetry::{Telemetry, WorkerTelemetry};
 use crate::worker::{self, Seed};
-use portcullis_model::{Config, ConfigDelta, ObjectName};
+use portcullis_model::{Config, ConfigDelta, ListenerKey, ObjectName};
 use portcullis_runtime::drain::Drain;
 use portcullis_runtime::log::AccessLog;
-use portcullis_runtime::metrics::{Kind, MetricError, Registry};
+use portcullis_runtime::metrics::{Kind, MetricError, Registry, Samples};
 use portcullis_runtime::threads::{self, OnPanic};
 use std::collections::BTreeMap;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 use task::{Control, Request};
 use tokio::sync::{mpsc, oneshot};
@@ -122,6 +122,8 @@ pub(crate) struct State {
     applied_at: AtomicI64,
     ports_bound: AtomicUsize,
     ports_failed: AtomicUsize,
+    /// When the first certificate of a listener ends to be valid.
+    expiries: Mutex<BTreeMap<ObjectName, Vec<(ListenerKey, i64)>>>,
 }
 
 impl State {
@@ -129,6 +131,29 @@ impl State {
         let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
         self.generation.store(generation, Ordering::Relaxed);
         self.applied_at.store(now.as_secs().cast_signed(), Ordering::Relaxed);
+    }
+
+    /// The certificates of a Gateway that is linked anew, or gone.
+    fn certificates(&self, gateway: &ObjectName, listeners: Vec<(ListenerKey, i64)>) {
+        let mut expiries = self.expiries.lock().unwrap_or_else(PoisonError::into_inner);
+        match listeners.is_empty() {
+            true => drop(expiries.remove(gateway)),
+            false => drop(expiries.insert(gateway.clone(), listeners)),
+        }
+    }
+
+    /// A sample for each listener with a certificate: where there are more than are taken, the first to expire are.
+    fn expiries(&self, samples: &mut Samples) {
+        let expiries = self.expiries.lock().unwrap_or_else(PoisonError::into_inner);
+        let listeners = expiries.iter().flat_map(|(gateway, listeners)| {
+            listeners.iter().map(move |(listener, not_after)| (*not_after, gateway, listener))
+        });
+        let mut listeners: Vec<_> = listeners.collect();
+        listeners.sort_unstable();
+        for (not_after, gateway, listener) in listeners {
+            let (gateway, listener) = (gateway.to_string(), listener.to_string());
+            samples.add(&[("gateway", &gateway), ("listener", &listener)], not_after as f64);
+        }
     }
 
     fn register(self: &Arc<Self>, registry: &Registry) -> Result<(), MetricError> {
@@ -145,6 +170,13 @@ impl State {
             "When the last configuration was applied.",
             Kind::Gauge,
             move |samples| samples.add(&[], state.applied_at.load(Ordering::Relaxed) as f64),
+        )?;
+        let state = self.clone();
+        registry.collect(
+            "portcullis_certificate_not_after_timestamp_seconds",
+            "When the first certificate of a listener expires.",
+            Kind::Gauge,
+            move |samples| state.expiries(samples),
         )?;
         let state = self.clone();
         registry.collect(

@@ -45,6 +45,11 @@ impl PortTls {
     pub(crate) fn config(&self, listener: &ListenerKey) -> Option<&Arc<ServerConfig>> {
         self.listeners.get(listener).map(|listener| &listener.config)
     }
+
+    /// When the first certificate of each listener ends to be valid, in seconds since 1970.
+    pub(crate) fn not_after(&self) -> impl Iterator<Item = (&ListenerKey, i64)> {
+        self.listeners.iter().filter_map(|(key, listener)| Some((key, listener.certificates.not_after()?)))
+    }
 }
 
 type TicketDomain = (ObjectName, u16, ListenerKey);

@@ -134,6 +134,10 @@ impl Control {
         }
         for (name, touched) in &touched {
             self.link(name, touched);
+            if touched.linked {
+                self.state
+                    .certificates(name, self.served.get(name).map(|gateway| expiries(gateway)).unwrap_or_default());
+            }
         }
         let mut changes = match touched.values().any(|touched| touched.linked) {
             true => {
@@ -408,4 +412,10 @@ fn tls_listeners(gateway: &ServedGateway) -> impl Iterator<Item = (ObjectName, u
     ports.flat_map(move |(number, port)| {
         port.listeners().iter().map(move |listener| (gateway.name.clone(), number, listener.key.clone()))
     })
+}
+
+/// When the first certificate of each listener ends to be valid.
+fn expiries(gateway: &ServedGateway) -> Vec<(ListenerKey, i64)> {
+    let listeners = gateway.tls.values().flat_map(|port| port.not_after());
+    listeners.map(|(listener, not_after)| (listener.clone(), not_after)).collect()
 }

@@ -82,6 +82,11 @@ impl ListenerCertificates {
         Self { certificates }
     }
 
+    /// When the first of them ends to be valid, in seconds since 1970.
+    pub(super) fn not_after(&self) -> Option<i64> {
+        self.certificates.iter().map(|certificate| certificate.source.not_after).min()
+    }
+
     /// Whether these are the very same.
     pub(super) fn is(&self, others: &[Arc<LoadedCertificate>]) -> bool {
         self.certificates.len() == others.len()

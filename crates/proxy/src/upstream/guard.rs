@@ -5,8 +5,9 @@
 //! connection and for nothing else: a request on an open connection costs nothing. Addresses that carry an IPv4 address inside (RFC 4291,
 //! RFC 6052, RFC 8215, RFC 3056, RFC 4380, RFC 5214) are judged by what they carry, too, for a router on the way may unpack them.
 //!
-//! What remains: an address of a node that is not in the Node's status, and a pod on its node's network, whose other ports are protected
-//! only from those who cannot write EndpointSlices. Whoever may write them can also say that their endpoints are pods.
+//! Whoever may write EndpointSlices can also say that their endpoints are pods. On a node's address that is not believed for the ports on
+//! which nodes are controlled. What remains: an address of a node that is neither in the Node's status nor follows from it, and the other
+//! ports of nodes.
 
 use portcullis_model::{Cidr, Upstreams};
 use std::fmt;
@@ -29,7 +30,7 @@ pub(crate) enum AddressClass {
     ControlPlane,
     /// A metadata service: credentials of the machine.
     Metadata,
-    /// A node, and so its kubelet.
+    /// A node: every port for who is no pod, and for pods the ports on which nodes are controlled.
     Node,
     Loopback,
     /// `0.0.0.0/8` and `::`, which Linux takes for this machine.
@@ -63,17 +64,23 @@ impl fmt::Display for AddressClass {
     }
 }
 
-/// Metadata services outside of the link-local networks: Alibaba Cloud, Azure, Oracle Cloud; Amazon's and Google's over IPv6.
+/// Metadata services outside of the link-local networks: Alibaba Cloud, Azure, Oracle Cloud; and over IPv6 Google, Oracle, Scaleway,
+/// Akamai, Alibaba. Amazon has a whole network, [`is_amazon`].
 const METADATA: [IpAddr; 8] = [
     IpAddr::V4(Ipv4Addr::new(100, 100, 100, 200)),
     IpAddr::V4(Ipv4Addr::new(168, 63, 129, 16)),
     IpAddr::V4(Ipv4Addr::new(192, 0, 0, 192)),
-    IpAddr::V6(Ipv6Addr::new(0xfd00, 0x0ec2, 0, 0, 0, 0, 0, 0x0023)),
-    IpAddr::V6(Ipv6Addr::new(0xfd00, 0x0ec2, 0, 0, 0, 0, 0, 0x0253)),
-    IpAddr::V6(Ipv6Addr::new(0xfd00, 0x0ec2, 0, 0, 0, 0, 0, 0x0254)),
     IpAddr::V6(Ipv6Addr::new(0xfd20, 0x00ce, 0, 0, 0, 0, 0, 0x0254)),
-    IpAddr::V6(Ipv6Addr::new(0xfd00, 0x0c1e, 0, 0, 0, 0, 0, 0x0254)),
+    IpAddr::V6(Ipv6Addr::new(0xfd00, 0x00c1, 0, 0, 0, 0, 0xa9fe, 0xa9fe)),
+    IpAddr::V6(Ipv6Addr::new(0xfd00, 0x0042, 0, 0, 0, 0, 0, 0x0042)),
+    IpAddr::V6(Ipv6Addr::new(0xfd00, 0xa9fe, 0xa9fe, 0, 0, 0, 0, 1)),
+    IpAddr::V6(Ipv6Addr::new(0xfd00, 0x0100, 0, 0, 0, 0, 0x0100, 0x0200)),
 ];
+
+/// `fd00:ec2::/32`: Amazon's services for machines, such as metadata and credentials of pods.
+fn is_amazon(ip: Ipv6Addr) -> bool {
+    matches!(ip.segments(), [0xfd00, 0x0ec2, ..])
+}
 
 /// Those that are link-local, by Amazon's, Google's, Azure's and most others' convention.
 const LINK_LOCAL_METADATA: [Ipv4Addr; 5] = [
@@ -83,6 +90,24 @@ const LINK_LOCAL_METADATA: [Ipv4Addr; 5] = [
     Ipv4Addr::new(169, 254, 170, 23),
     Ipv4Addr::new(169, 254, 42, 42),
 ];
+
+/// Whether a node is controlled on this port, whatever Kubernetes it is. Sorted by who listens there.
+/// <https://kubernetes.io/docs/reference/networking/ports-and-protocols/>
+fn is_control_port(port: u16) -> bool {
+    matches!(
+        port,
+        // Kubernetes' own: kubelet, kube-proxy, scheduler, controller manager, of this and earlier times.
+        10248..=10259
+            // The API server, as kubeadm and MicroK8s have it.
+            | 6443 | 16443
+            // etcd: clients, peers, metrics.
+            | 2379..=2381
+            // The container engine without and with TLS.
+            | 2375 | 2376
+            // What hands secrets of the cluster to new nodes: RKE2's supervisor, OpenShift's machine config server.
+            | 9345 | 22623 | 22624
+    )
+}
 
 impl Guard {
     /// Why an endpoint is not connected to. `is_pod` says that the cluster itself calls it a pod, which may share its node's address.
@@ -99,7 +124,7 @@ impl Guard {
             if is_control_plane(SocketAddr::new(ip, address.port()), is_pod, known) {
                 return Some(AddressClass::ControlPlane);
             }
-            special(ip).or_else(|| (!is_pod && known.nodes.contains(&ip)).then_some(AddressClass::Node))
+            special(ip).or_else(|| is_node(SocketAddr::new(ip, address.port()), is_pod, known).then_some(AddressClass::Node))
         })
     }
 }
@@ -112,6 +137,15 @@ fn is_control_plane(address: SocketAddr, is_pod: bool, known: &Upstreams) -> boo
         .any(|own| own.ip() == address.ip() && (!is_pod || own.port() == 0 || own.port() == address.port()))
 }
 
+/// A pod on the network of its node has the node's address, but none of the ports on which nodes are controlled: neither the usual ones, nor
+/// one on which an API server is known to listen on any node, as it may listen on all addresses of its own.
+fn is_node(address: SocketAddr, is_pod: bool, known: &Upstreams) -> bool {
+    let is_node = |ip: IpAddr| known.nodes.contains(&ip);
+    let is_api_server = |own: &SocketAddr| own.port() == address.port() && is_node(own.ip());
+    is_node(address.ip())
+        && (!is_pod || is_control_port(address.port()) || known.control_plane.iter().any(is_api_server))
+}
+
 /// What an address is by its number alone.
 fn special(ip: IpAddr) -> Option<AddressClass> {
     if METADATA.contains(&ip) {
@@ -120,6 +154,7 @@ fn special(ip: IpAddr) -> Option<AddressClass> {
     match ip {
         IpAddr::V4(ip) => special4(ip),
         IpAddr::V6(ip) if ip.is_unspecified() => Some(AddressClass::Unspecified),
+        IpAddr::V6(ip) if is_amazon(ip) => Some(AddressClass::Metadata),
         IpAddr::V6(ip) if ip.is_loopback() => Some(AddressClass::Loopback),
         IpAddr::V6(ip) if ip.is_unicast_link_local() => Some(AddressClass::LinkLocal),
         IpAddr::V6(ip) if ip.is_multicast() => Some(AddressClass::Multicast),
@@ -206,6 +241,15 @@ mod tests {
             ("64:ff9b::169.254.169.254", Some(Metadata)),
             ("2002:a9fe:a9fe::1", Some(Metadata)),
             ("fd00:ec2::254", Some(Metadata)),
+            ("fd00:ec2::23", Some(Metadata)),
+            ("fd00:ec2::123", Some(Metadata)),
+            ("fd00:c1::a9fe:a9fe", Some(Metadata)),
+            ("fd00:42::42", Some(Metadata)),
+            ("fd00:a9fe:a9fe::1", Some(Metadata)),
+            ("fd00:100::100:200", Some(Metadata)),
+            ("fe80::a9fe:a9fe", Some(LinkLocal)),
+            ("::ffff:169.254.169.254", Some(Metadata)),
+            ("64:ff9b:1::169.254.169.254", Some(Metadata)),
             ("fd20:ce::254", Some(Metadata)),
             ("100.100.100.200", Some(Metadata)),
             ("::ffff:100.100.100.200", Some(Metadata)),
@@ -261,6 +305,47 @@ mod tests {
         }
         let guard = Guard { allowed: vec!["0.0.0.0/0".parse().unwrap()] };
         assert_eq!(guard.refusal("127.0.0.1:80".parse().unwrap(), false, &cluster()), None);
+    }
+
+    /// Whoever writes an EndpointSlice can say that its endpoints are pods.
+    #[test]
+    fn who_calls_a_node_a_pod_does_not_reach_what_controls_it() {
+        let refusal = |address: &str, is_pod| Guard::default().refusal(address.parse().unwrap(), is_pod, &cluster());
+        for port in [
+            10250, 10255, 10256, 10257, 10259, 10248, 10249, 10251, 10252, 2379, 2380, 2381, 6443, 16443, 2375, 2376, 9345,
+            22623, 22624,
+        ] {
+            for node in ["192.168.0.1", "192.168.0.2", "[::ffff:192.168.0.2]", "[64:ff9b::192.168.0.2]", "[2002:c0a8:2::]"] {
+                let address = format!("{node}:{port}");
+                assert!(refusal(&address, true).is_some(), "{address}");
+                assert!(refusal(&address, false).is_some(), "{address}");
+            }
+            // A pod of its own address may listen where it likes, and an operator may want it all the same.
+            assert_eq!(refusal(&format!("10.244.0.9:{port}"), true), None, "{port}");
+            assert_eq!(refusal(&format!("192.168.0.9:{port}"), true), None, "{port}");
+        }
+        for port in [80, 443, 8080, 9100, 10247, 10260, 2378, 2382, 6442, 30080] {
+            assert_eq!(refusal(&format!("192.168.0.2:{port}"), true), None, "{port}");
+        }
+    }
+
+    /// It listens on all addresses of its node, of which its EndpointSlice has one.
+    #[test]
+    fn the_port_of_an_api_server_on_a_node_is_closed_on_all_nodes() {
+        let known = Upstreams {
+            nodes: ["192.168.0.1", "203.0.113.1"].iter().map(|text| text.parse().unwrap()).collect(),
+            control_plane: ["10.0.0.7:9090", "10.9.0.1:7443", "192.168.0.1:8443"].iter().map(|text| text.parse().unwrap()).collect(),
+            ..Upstreams::default()
+        };
+        for (address, class) in [
+            ("192.168.0.1:8443", Some(AddressClass::ControlPlane)),
+            ("203.0.113.1:8443", Some(AddressClass::Node)),
+            ("203.0.113.1:9090", None),
+            ("203.0.113.1:7443", None),
+            ("10.0.0.8:8443", None),
+        ] {
+            assert_eq!(Guard::default().refusal(address.parse().unwrap(), true, &known), class, "{address}");
+        }
     }
 
     /// The forms in which an IPv6 address carries an IPv4 address, written out as their specifications have them.

@@ -260,3 +260,32 @@ async fn a_removed_certificate_is_no_longer_shown() {
     let refused = Err(rustls::Error::AlertReceived(AlertDescription::HandshakeFailure));
     assert_eq!(shown(gateway.address(443), "a.example.com", &config).await, refused);
 }
+
+#[tokio::test]
+async fn the_metrics_tell_when_the_first_certificate_of_a_listener_expires() {
+    let authority = Authority::new();
+    let expires =
+        |secret: &str, not_after| Certificate { not_after, ..authority.certificate(secret, &["a.example.com"]) };
+    let resources = vec![
+        https("two", 443, None, &["late", "early"]),
+        https("one", 8443, None, &["late"]),
+        http("none", 80),
+        resource(&expires("late", 2_000_000_000)),
+        // Long ago: it is shown nevertheless.
+        resource(&expires("early", 1_000_000_000)),
+    ];
+    let mut gateway = Gateway::start(options(), resources).await;
+    let series = |listener: &str| {
+        let labels = format!("gateway=\"default/gateway\",listener=\"{listener}\"");
+        format!("portcullis_certificate_not_after_timestamp_seconds{{{labels}}}")
+    };
+    let told = |gateway: &Gateway| ["two", "one", "none"].map(|listener| gateway.metric(&series(listener)));
+    assert_eq!(told(&gateway), [1_000_000_000.0, 2_000_000_000.0, 0.0]);
+
+    gateway.apply(vec![resource(&expires("early", 2_100_000_000))], vec![]).await;
+    assert_eq!(told(&gateway), [2_000_000_000.0, 2_000_000_000.0, 0.0]);
+    gateway.apply(vec![], vec![listener_key("one")]).await;
+    assert_eq!(told(&gateway), [2_000_000_000.0, 0.0, 0.0]);
+    gateway.apply(vec![], vec![listener_key("two")]).await;
+    assert_eq!(told(&gateway), [0.0, 0.0, 0.0]);
+}
