@@ -1,13 +1,11 @@
 package main
 
 import (
-	"bufio"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"strconv"
-	"strings"
 	"sync"
 	"time"
 
@@ -91,8 +89,9 @@ func (b *bed) fill(ctx context.Context, s settings) error {
 		}
 		address, _ := addresses[0].(map[string]any)
 		b.address, _ = address["value"].(string)
-		answer := newProbe(b.address).ask(ctx, hostname("ready"))
-		return answer.status == 200
+		probe := newProbe(b.address)
+		defer probe.close()
+		return b.address != "" && probe.ask(hostname("ready")).isFrom("blue")
 	})
 }
 
@@ -187,23 +186,6 @@ func (b *bed) createRoutes(ctx context.Context, from, to int) error {
 	return <-failures
 }
 
-// awaitAttached waits until the Gateway counts all routes, the one called ready among them.
-func (b *bed) awaitAttached(ctx context.Context, routes int) error {
-	return poll(ctx, 5*time.Minute, "attachedRoutes to settle", func() bool {
-		found, err := b.objects.Resource(gateways).Namespace(b.namespace).Get(ctx, gatewayName, metav1.GetOptions{})
-		if err != nil {
-			return false
-		}
-		listeners, _, _ := unstructured.NestedSlice(found.Object, "status", "listeners")
-		if len(listeners) == 0 {
-			return false
-		}
-		listener, _ := listeners[0].(map[string]any)
-		attached, _ := listener["attachedRoutes"].(int64)
-		return int(attached) == routes+1
-	})
-}
-
 // firstAnswers creates routes one after another and takes the time from each acknowledged creation to its first 200.
 func (b *bed) firstAnswers(ctx context.Context, samples int) ([]time.Duration, error) {
 	probe := newProbe(b.address)
@@ -216,9 +198,12 @@ func (b *bed) firstAnswers(ctx context.Context, samples int) ([]time.Duration, e
 		}
 		start := time.Now()
 		for {
-			answer := probe.ask(ctx, hostname(name))
-			if answer.status == 200 {
+			answer := probe.ask(hostname(name))
+			if answer.isFrom("blue") {
 				break
+			}
+			if ctx.Err() != nil {
+				return nil, ctx.Err()
 			}
 			if time.Since(start) > time.Minute {
 				return nil, fmt.Errorf("route %s: no 200 in a minute, but %d %v", name, answer.status, answer.err)
@@ -255,39 +240,33 @@ func (b *bed) change(ctx context.Context, pace time.Duration) int {
 }
 
 func (b *bed) setBackend(ctx context.Context, route, backend string) error {
-	patch, err := json.Marshal([]map[string]any{{"op": "replace", "path": "/spec/rules/0/backendRefs/0/name", "value": backend}})
+	return b.patch(ctx, route, []map[string]any{{"op": "replace", "path": "/spec/rules/0/backendRefs/0/name", "value": backend}})
+}
+
+// setVersion sets, in one write, a number that the backend shows, and the backend that belongs to it.
+func (b *bed) setVersion(ctx context.Context, route string, version int) error {
+	filters := []any{map[string]any{
+		"type":                  "RequestHeaderModifier",
+		"requestHeaderModifier": map[string]any{"set": []any{map[string]any{"name": versionHeader, "value": strconv.Itoa(version)}}},
+	}}
+	return b.patch(ctx, route, []map[string]any{
+		{"op": "replace", "path": "/spec/rules/0/backendRefs/0/name", "value": backendOf(version)},
+		{"op": "add", "path": "/spec/rules/0/filters", "value": filters},
+	})
+}
+
+// versionHeader is what a route gives its backend, which shows it.
+const versionHeader = "X-Bench-Version"
+
+func backendOf(version int) string { return []string{"blue", "green"}[version%2] }
+
+func (b *bed) patch(ctx context.Context, route string, operations []map[string]any) error {
+	patch, err := json.Marshal(operations)
 	if err != nil {
 		return err
 	}
 	_, err = b.objects.Resource(httpRoutes).Namespace(b.namespace).Patch(ctx, route, types.JSONPatchType, patch, metav1.PatchOptions{})
 	return err
-}
-
-// writes counts what the API server has written for Gateway API kinds so far.
-func (b *bed) writes(ctx context.Context) (int, error) {
-	text, err := b.clientset.Discovery().RESTClient().Get().AbsPath("/metrics").DoRaw(ctx)
-	if err != nil {
-		return 0, err
-	}
-	total := 0.0
-	lines := bufio.NewScanner(strings.NewReader(string(text)))
-	lines.Buffer(nil, 1<<20)
-	for lines.Scan() {
-		line := lines.Text()
-		if !strings.HasPrefix(line, "apiserver_request_total{") || !strings.Contains(line, `group="gateway.networking.k8s.io"`) {
-			continue
-		}
-		for _, verb := range []string{"POST", "PUT", "PATCH", "APPLY"} {
-			if strings.Contains(line, `verb="`+verb+`"`) {
-				value, err := strconv.ParseFloat(line[strings.LastIndexByte(line, ' ')+1:], 64)
-				if err != nil {
-					return 0, err
-				}
-				total += value
-			}
-		}
-	}
-	return int(total), lines.Err()
 }
 
 func hostname(route string) string { return route + ".bench.example" }

@@ -12,6 +12,7 @@ import (
 	"fmt"
 	"os"
 	"os/signal"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -24,34 +25,41 @@ type settings struct {
 	image        string
 	controller   string
 	dataPlane    string
+	controlGroup string
 	routes       []int
 	samples      int
 	flips        int
+	pace         time.Duration
+	connections  int
+	load         int
 	watch        time.Duration
 	label        string
+	keep         bool
 }
 
 // report is what is printed.
 type report struct {
 	Label        string       `json:"label"`
 	GatewayClass string       `json:"gatewayClass"`
+	Started      time.Time    `json:"started"`
+	LoadAverage  [2]string    `json:"loadAverage"`
 	Sizes        []sizeReport `json:"sizes"`
 	Flips        *flipReport  `json:"flips,omitempty"`
 }
 
 // sizeReport is what was measured with a number of routes.
 type sizeReport struct {
-	Routes int `json:"routes"`
-	// Settle is the time from the last creation to attachedRoutes showing all routes, in seconds.
-	Settle float64 `json:"settleSeconds"`
-	// Writes are the API server's writes by status and other updates for each route that was added.
-	WritesPerRoute float64 `json:"writesPerRoute"`
-	// FirstAnswer is the time from the acknowledged creation to the first 200, in milliseconds.
+	Routes   int             `json:"routes"`
+	Addition *additionReport `json:"addition,omitempty"`
+	// FirstAnswer is the time from the acknowledged creation to the first 200.
 	FirstAnswer quantiles `json:"firstAnswerMilliseconds"`
 	Idle        cost      `json:"idle"`
 	Changing    cost      `json:"changing"`
-	// Changes were made in each second of Changing.
+	// ChangesPerSecond were made while Changing.
 	ChangesPerSecond float64 `json:"changesPerSecond"`
+	// ControllerPerChange and DataPlanePerChange are milliseconds of CPU.
+	ControllerPerChange float64 `json:"controllerCpuMillisecondsPerChange"`
+	DataPlanePerChange  float64 `json:"dataPlaneCpuMillisecondsPerChange"`
 }
 
 func main() {
@@ -60,13 +68,18 @@ func main() {
 	flag.StringVar(&s.kubeconfig, "kubeconfig", os.Getenv("KUBECONFIG"), "how to reach the cluster")
 	flag.StringVar(&s.gatewayClass, "gateway-class", "portcullis", "the GatewayClass to measure")
 	flag.StringVar(&s.image, "image", "registry.k8s.io/gateway-api/conformance/echo-basic:v0.1.0", "the backend's image")
-	flag.StringVar(&s.controller, "controller", "portcullis controller", "part of the command line of the control plane's processes")
-	flag.StringVar(&s.dataPlane, "data-plane", "portcullis data-plane", "part of the command line of the data plane's processes")
+	flag.StringVar(&s.controller, "controller", "portcullis controller", "parts of the command lines of the control plane's processes")
+	flag.StringVar(&s.dataPlane, "data-plane", "portcullis data-plane", "parts of the command lines of the data plane's processes")
+	flag.StringVar(&s.controlGroup, "control-group", "", "part of the name of the control group that these processes are in")
 	flag.StringVar(&routes, "routes", "0,1000,5000", "numbers of routes, ascending")
 	flag.IntVar(&s.samples, "samples", 100, "how many routes are created and asked for at each number")
 	flag.IntVar(&s.flips, "flips", 200, "how often a route's backend is changed under load")
+	flag.DurationVar(&s.pace, "pace", 200*time.Millisecond, "the time between two of these changes")
+	flag.IntVar(&s.connections, "connections", 8, "how many connections make the load")
+	flag.IntVar(&s.load, "load", 1000, "requests in each second; 0 for as many as there are answers")
 	flag.DurationVar(&s.watch, "watch", 10*time.Second, "how long processes are watched idle, and changing")
 	flag.StringVar(&s.label, "label", "", "a name for the report")
+	flag.BoolVar(&s.keep, "keep", false, "leave what was made: the cluster goes anyway")
 	flag.Parse()
 	for _, text := range strings.Split(routes, ",") {
 		number, err := strconv.Atoi(strings.TrimSpace(text))
@@ -77,13 +90,21 @@ func main() {
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
 	defer stop()
-	result, err := measure(ctx, s)
+	bed, err := newBed(ctx, s)
 	if err != nil {
 		fail(err)
 	}
-	encoder := json.NewEncoder(os.Stdout)
-	encoder.SetIndent("", "  ")
-	if err := encoder.Encode(result); err != nil {
+	result, err := bed.measure(ctx, s)
+	if err == nil {
+		encoder := json.NewEncoder(os.Stdout)
+		encoder.SetIndent("", "  ")
+		err = encoder.Encode(result)
+	}
+	if !s.keep {
+		say("removing what was made")
+		bed.remove()
+	}
+	if err != nil {
 		fail(err)
 	}
 }
@@ -97,16 +118,12 @@ func say(format string, arguments ...any) {
 	fmt.Fprintf(os.Stderr, "%s "+format+"\n", append([]any{time.Now().Format("15:04:05")}, arguments...)...)
 }
 
-func measure(ctx context.Context, s settings) (*report, error) {
-	bed, err := newBed(ctx, s)
-	if err != nil {
-		return nil, err
-	}
-	defer bed.remove()
-	result := &report{Label: s.label, GatewayClass: s.gatewayClass}
+func (b *bed) measure(ctx context.Context, s settings) (*report, error) {
+	result := &report{Label: s.label, GatewayClass: s.gatewayClass, Started: time.Now().UTC().Truncate(time.Second)}
+	result.LoadAverage[0] = loadAverage()
 	present := 0
 	for _, routes := range s.routes {
-		size, err := bed.measureSize(ctx, s, present, routes)
+		size, err := b.measureSize(ctx, s, present, routes)
 		if err != nil {
 			return nil, fmt.Errorf("with %d routes: %w", routes, err)
 		}
@@ -114,35 +131,24 @@ func measure(ctx context.Context, s settings) (*report, error) {
 		result.Sizes = append(result.Sizes, *size)
 	}
 	if s.flips > 0 {
-		if result.Flips, err = bed.flip(ctx, s.flips, 200*time.Millisecond); err != nil {
+		flips, err := b.flip(ctx, s)
+		if err != nil {
 			return nil, fmt.Errorf("route flips: %w", err)
 		}
+		result.Flips = flips
 	}
+	result.LoadAverage[1] = loadAverage()
 	return result, nil
 }
 
 func (b *bed) measureSize(ctx context.Context, s settings, present, routes int) (*sizeReport, error) {
 	size := &sizeReport{Routes: routes}
-	if added := routes - present; added > 0 {
-		say("creating %d routes", added)
-		before, err := b.writes(ctx)
+	if routes > present {
+		addition, err := b.add(ctx, s, present, routes)
 		if err != nil {
 			return nil, err
 		}
-		if err := b.createRoutes(ctx, present, routes); err != nil {
-			return nil, err
-		}
-		start := time.Now()
-		if err := b.awaitAttached(ctx, routes); err != nil {
-			return nil, err
-		}
-		size.Settle = time.Since(start).Seconds()
-		time.Sleep(2 * time.Second)
-		after, err := b.writes(ctx)
-		if err != nil {
-			return nil, err
-		}
-		size.WritesPerRoute = float64(after-before-added) / float64(added)
+		size.Addition = addition
 	}
 	say("%d routes: first answers", routes)
 	times, err := b.firstAnswers(ctx, s.samples)
@@ -152,10 +158,44 @@ func (b *bed) measureSize(ctx context.Context, s settings, present, routes int) 
 	size.FirstAnswer = quantilesOf(times)
 	time.Sleep(3 * time.Second)
 	say("%d routes: idle", routes)
-	size.Idle = watch(ctx, s, s.watch, func(context.Context) int { return 0 }).cost
+	size.Idle, _ = watch(ctx, s, func(context.Context) int { return 0 })
 	say("%d routes: changing", routes)
-	changing := watch(ctx, s, s.watch, func(ctx context.Context) int { return b.change(ctx, 100*time.Millisecond) })
-	size.Changing = changing.cost
-	size.ChangesPerSecond = float64(changing.changes) / s.watch.Seconds()
+	changing, changes := watch(ctx, s, func(ctx context.Context) int { return b.change(ctx, 100*time.Millisecond) })
+	size.Changing = changing
+	size.ChangesPerSecond = float64(changes) / s.watch.Seconds()
+	size.ControllerPerChange = 1000 * (changing.Controller.Cores - size.Idle.Controller.Cores) / size.ChangesPerSecond
+	size.DataPlanePerChange = 1000 * (changing.DataPlane.Cores - size.Idle.DataPlane.Cores) / size.ChangesPerSecond
 	return size, nil
 }
+
+// loadAverage is that of the whole machine: what else it did.
+func loadAverage() string {
+	text, _ := os.ReadFile("/proc/loadavg")
+	fields := strings.Fields(string(text))
+	if len(fields) < 3 {
+		return ""
+	}
+	return strings.Join(fields[:3], " ")
+}
+
+// quantiles of a series, in milliseconds.
+type quantiles struct {
+	Samples int     `json:"samples"`
+	Median  float64 `json:"median"`
+	P99     float64 `json:"p99"`
+	Max     float64 `json:"max"`
+}
+
+func quantilesOf(times []time.Duration) quantiles {
+	if len(times) == 0 {
+		return quantiles{}
+	}
+	slices.Sort(times)
+	// The smallest value that so many are not above.
+	at := func(percent int) float64 {
+		return milliseconds(times[max(0, (len(times)*percent+99)/100-1)])
+	}
+	return quantiles{Samples: len(times), Median: at(50), P99: at(99), Max: at(100)}
+}
+
+func milliseconds(duration time.Duration) float64 { return float64(duration.Microseconds()) / 1000 }

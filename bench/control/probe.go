@@ -1,20 +1,21 @@
 package main
 
 import (
-	"context"
+	"bufio"
 	"encoding/json"
 	"io"
+	"net"
 	"net/http"
-	"slices"
+	"strconv"
 	"strings"
-	"sync"
 	"time"
 )
 
-// probe asks the Gateway over a kept connection.
+// probe asks the Gateway over one kept connection, so that what one worker answers is told apart from another's.
 type probe struct {
-	client  *http.Client
-	address string
+	address    string
+	connection net.Conn
+	reader     *bufio.Reader
 }
 
 // answer is what came back.
@@ -22,23 +23,50 @@ type answer struct {
 	status int
 	// backend is the prefix of the pod's name that answered.
 	backend string
+	// version is the number that the route gave it; -1 without one.
+	version int
 	err     error
 }
 
-func newProbe(address string) *probe {
-	transport := &http.Transport{MaxIdleConnsPerHost: 4, DisableCompression: true}
-	return &probe{client: &http.Client{Transport: transport, Timeout: 10 * time.Second}, address: address}
+// isFrom says whether this is a success of that backend.
+func (a answer) isFrom(backend string) bool {
+	return a.err == nil && a.status == http.StatusOK && a.backend == backend
 }
 
-func (p *probe) close() { p.client.CloseIdleConnections() }
+const patience = 10 * time.Second
 
-func (p *probe) ask(ctx context.Context, host string) answer {
-	request, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+p.address+"/", nil)
-	if err != nil {
+func newProbe(address string) *probe { return &probe{address: address} }
+
+func (p *probe) close() {
+	if p.connection != nil {
+		_ = p.connection.Close()
+		p.connection = nil
+	}
+}
+
+func (p *probe) ask(host string) answer {
+	answer := p.exchange(host)
+	if answer.err != nil {
+		p.close()
+	}
+	return answer
+}
+
+func (p *probe) exchange(host string) answer {
+	if p.connection == nil {
+		connection, err := net.DialTimeout("tcp", net.JoinHostPort(p.address, "80"), patience)
+		if err != nil {
+			return answer{err: err}
+		}
+		p.connection, p.reader = connection, bufio.NewReader(connection)
+	}
+	if err := p.connection.SetDeadline(time.Now().Add(patience)); err != nil {
 		return answer{err: err}
 	}
-	request.Host = host
-	response, err := p.client.Do(request)
+	if _, err := io.WriteString(p.connection, "GET / HTTP/1.1\r\nHost: "+host+"\r\n\r\n"); err != nil {
+		return answer{err: err}
+	}
+	response, err := http.ReadResponse(p.reader, nil)
 	if err != nil {
 		return answer{err: err}
 	}
@@ -47,106 +75,20 @@ func (p *probe) ask(ctx context.Context, host string) answer {
 	if err != nil {
 		return answer{err: err}
 	}
+	if response.Close {
+		p.close()
+	}
 	var echo struct {
-		Pod string `json:"pod"`
+		Pod     string              `json:"pod"`
+		Headers map[string][]string `json:"headers"`
 	}
 	_ = json.Unmarshal(body, &echo)
 	backend, _, _ := strings.Cut(echo.Pod, "-")
-	return answer{status: response.StatusCode, backend: backend}
-}
-
-// flipReport says what changing a route under load came to.
-type flipReport struct {
-	Flips    int `json:"flips"`
-	Requests int `json:"requests"`
-	// Wrong answers: not 200, or a connection that failed.
-	Wrong int `json:"wrong"`
-	// Stale answers came from the former backend after the first answer from the new one on the same connection.
-	Stale int `json:"stale"`
-	// Seen is the time from the acknowledged change to the first answer from the new backend, in milliseconds.
-	Seen quantiles `json:"seenMilliseconds"`
-}
-
-// flip changes a route's backend over and over while clients ask, and counts wrong answers.
-func (b *bed) flip(ctx context.Context, flips int, pace time.Duration) (*flipReport, error) {
-	say("%d flips under load", flips)
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
-	if err := b.setBackend(ctx, "ready", "blue"); err != nil {
-		return nil, err
-	}
-	time.Sleep(time.Second)
-	var lock sync.Mutex
-	result := &flipReport{Flips: flips}
-	wanted, changedAt, seen := "blue", time.Now(), true
-	var times []time.Duration
-	var clients sync.WaitGroup
-	for range 4 {
-		clients.Go(func() {
-			probe := newProbe(b.address)
-			defer probe.close()
-			for ctx.Err() == nil {
-				lock.Lock()
-				seenBefore, wantedBefore := seen, wanted
-				lock.Unlock()
-				answer := probe.ask(ctx, hostname("ready"))
-				if ctx.Err() != nil {
-					return
-				}
-				lock.Lock()
-				result.Requests++
-				switch {
-				case answer.status != 200:
-					result.Wrong++
-				case answer.backend == wanted && !seen:
-					seen = true
-					times = append(times, time.Since(changedAt))
-				case seenBefore && wantedBefore == wanted && answer.backend != wanted:
-					result.Stale++
-				}
-				lock.Unlock()
-			}
-		})
-	}
-	ticker := time.NewTicker(pace)
-	defer ticker.Stop()
-	for flip := range flips {
-		next := []string{"green", "blue"}[flip%2]
-		// Answers between the write and its acknowledgement may be either's.
-		lock.Lock()
-		seen, wanted = true, "either"
-		lock.Unlock()
-		if err := b.setBackend(ctx, "ready", next); err != nil {
-			return nil, err
+	version := -1
+	if values := echo.Headers[versionHeader]; len(values) == 1 {
+		if number, err := strconv.Atoi(values[0]); err == nil {
+			version = number
 		}
-		lock.Lock()
-		seen, wanted, changedAt = false, next, time.Now()
-		lock.Unlock()
-		<-ticker.C
 	}
-	time.Sleep(pace)
-	cancel()
-	clients.Wait()
-	result.Seen = quantilesOf(times)
-	return result, nil
-}
-
-// quantiles of a series, in milliseconds.
-type quantiles struct {
-	Samples int     `json:"samples"`
-	Median  float64 `json:"median"`
-	P99     float64 `json:"p99"`
-	Max     float64 `json:"max"`
-}
-
-func quantilesOf(times []time.Duration) quantiles {
-	if len(times) == 0 {
-		return quantiles{}
-	}
-	slices.Sort(times)
-	at := func(share float64) float64 {
-		index := min(int(share*float64(len(times))), len(times)-1)
-		return float64(times[index].Microseconds()) / 1000
-	}
-	return quantiles{Samples: len(times), Median: at(0.5), P99: at(0.99), Max: at(1)}
+	return answer{status: response.StatusCode, backend: backend, version: version}
 }
