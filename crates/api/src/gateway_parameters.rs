@@ -4,6 +4,7 @@
 //! [`DataPlane`] ([`DataPlane::overlaid`]), of which [`problems`](DataPlane::problems) says what cannot be honoured. [`pod`] merges
 //! and judges the patch of the pod.
 
+mod metadata;
 mod overlay;
 pub mod pod;
 mod problem;
@@ -13,6 +14,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+pub use metadata::{MetadataAllowance, MetadataKey};
 pub use overlay::Overlay;
 pub use problem::ParameterProblem;
 
@@ -56,6 +58,10 @@ pub struct GatewayParametersSpec {
     /// What a Gateway's own parameters may set. Read from a GatewayClass's parameters only; empty means nothing.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub allow_gateway_fields: Vec<DataPlaneField>,
+    /// Which labels and annotations a Gateway's `spec.infrastructure` may give to what is made for it. Read from a GatewayClass's
+    /// parameters only.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub allow_gateway_metadata: Option<Box<MetadataAllowance>>,
     /// Fields that these types do not know.
     #[serde(flatten)]
     pub extra: Extra,

@@ -546,6 +546,7 @@ impl Compiler {
                 snapshot: &self.snapshot,
                 certificates: &mut self.certificates,
                 taken_ports: &taken_ports,
+                in_pods: !self.options.standalone,
                 now: self.options.now,
             };
             let place = gateway::Place { standalone: self.options.standalone, own_addresses: &self.own_addresses };

@@ -121,6 +121,11 @@ pub(crate) mod gateway {
     pub(crate) fn listeners_not_resolved(observed: Observed, message: String) -> Condition {
         observed.no("ResolvedRefs", "ListenersNotResolved", message)
     }
+
+    /// Fields of it have no effect; absent where all have.
+    pub(crate) fn fields_ignored(observed: Observed, message: String) -> Condition {
+        observed.yes("portcullis.dev/FieldsIgnored", "NotAllowedByClass", message)
+    }
 }
 
 /// Conditions of a listener.

@@ -21,7 +21,7 @@ use crate::grants::Reference;
 use crate::infrastructure::{AddressKind, AddressRequest, AddressScope, Infrastructure, TransportProtocol};
 use crate::listener::{self, Aside, CompiledListener, Surroundings, gateway_key};
 use crate::own_addresses::OwnAddresses;
-use crate::parameters::{self, ExternalNames, Parameters};
+use crate::parameters::{self, ExternalNames, Metadata, Parameters};
 use crate::small::Map;
 use crate::snapshot::age;
 use crate::text::{joined, shown, unknown_field};
@@ -127,7 +127,9 @@ pub(crate) fn compile(
         .filter(|listener| !listener.are_refs_resolved)
         .map(|listener| Foreign(&listener.admission.key.name).to_string())
         .collect();
-    let conditions = vec![
+    let class_parameters = parameters.as_ref().map(|parameters| parameters.class.clone()).unwrap_or_default();
+    let metadata = class_parameters.metadata(gateway.spec.infrastructure.as_deref());
+    let mut conditions = vec![
         match accepted {
             Acceptance::Whole => conditions::accepted(observed),
             Acceptance::Part(message) => conditions::accepted_in_part(observed, message),
@@ -147,7 +149,9 @@ pub(crate) fn compile(
     findings(name, gateway, class, place.standalone, &mut aside.findings);
     aside.findings.extend(parameters.as_ref().ok().and_then(|parameters| ignored_parameters(name, parameters)));
     let parameters = parameters.ok();
-    let class_parameters = parameters.as_ref().map(|parameters| parameters.class.clone()).unwrap_or_default();
+    if let Some(parameters) = parameters.as_ref().filter(|_| !place.standalone) {
+        conditions.extend(fields_ignored(observed, parameters, &metadata));
+    }
     let config = is_served.then(|| {
         let upstreams = if place.standalone {
             Upstreams::default()
@@ -167,8 +171,10 @@ pub(crate) fn compile(
         })
     });
     let infrastructure = (is_served && !place.standalone).then(|| {
-        let parameters = parameters.map(|parameters| parameters.data_plane);
-        Arc::new(infrastructure(name, gateway, &listeners, addresses.requests, parameters))
+        // Of one that is about to go nothing is made or put right: who deletes it decides what becomes of its objects.
+        let stays = gateway.metadata.deletion_timestamp.is_none();
+        let parameters = parameters.filter(|_| stays).map(|parameters| parameters.data_plane);
+        Arc::new(infrastructure(name, gateway, &listeners, addresses.requests, parameters, metadata))
     });
     CompiledGateway {
         observed,
@@ -195,8 +201,8 @@ fn infrastructure(
     listeners: &[CompiledListener],
     addresses: Vec<AddressRequest>,
     parameters: Option<Arc<DataPlane>>,
+    metadata: Metadata,
 ) -> Infrastructure {
-    let own = gateway.spec.infrastructure.as_deref();
     let ports = listeners.iter().filter_map(|listener| {
         let listener = listener.config.as_ref()?;
         let protocol = match listener.protocol {
@@ -209,12 +215,27 @@ fn infrastructure(
         uid: gateway.metadata.uid.as_deref().unwrap_or_default().into(),
         generation: gateway.metadata.generation.unwrap_or_default(),
         gateway_class: gateway.spec.gateway_class_name.as_str().into(),
-        labels: own.map(|own| own.labels.clone()).unwrap_or_default(),
-        annotations: own.map(|own| own.annotations.clone()).unwrap_or_default(),
+        labels: metadata.labels,
+        annotations: metadata.annotations,
         ports: ports.collect(),
         addresses,
         parameters,
     }
+}
+
+/// What the Gateway asks for and its class does not let it have.
+fn fields_ignored(observed: Observed, parameters: &Parameters, metadata: &Metadata) -> Option<Condition> {
+    let of_parameters = (!parameters.ignored.is_empty()).then(|| {
+        let fields = joined(&parameters.ignored, ", ");
+        format!("of its GatewayParameters {fields} (spec.allowGatewayFields of the class's GatewayParameters lists what may be set)")
+    });
+    let of_metadata = (!metadata.ignored.is_empty()).then(|| {
+        let keys = joined(&metadata.ignored, "; ");
+        format!("{keys} (spec.allowGatewayMetadata of the class's GatewayParameters lists the keys that may be set)")
+    });
+    let parts: Vec<_> = of_metadata.into_iter().chain(of_parameters).collect();
+    let message = || format!("These have no effect, as the class does not allow them: {}", parts.join("; "));
+    (!parts.is_empty()).then(|| conditions::fields_ignored(observed, message()))
 }
 
 fn ignored_parameters(name: &ObjectName, parameters: &Parameters) -> Option<Finding> {

@@ -36,8 +36,8 @@ pub struct Infrastructure {
     /// One for each entry of `spec.addresses`, in their order. Empty: one address, of the implementation's choice.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub addresses: Vec<AddressRequest>,
-    /// The class's parameters and the Gateway's own, merged. Nothing while they are absent or invalid: then what exists stays as it is, and
-    /// nothing new is made.
+    /// The class's parameters and the Gateway's own, merged. Nothing while they are absent or invalid, or the Gateway is about to go: then
+    /// what exists stays as it is, and nothing new is made.
     pub parameters: Option<Arc<DataPlane>>,
 }
 

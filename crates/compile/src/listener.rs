@@ -12,6 +12,7 @@ use portcullis_api::shared::{RouteGroupKind, SecretObjectReference};
 use portcullis_api::{Extra, Foreign, GATEWAY_GROUP, ObjectKey};
 use portcullis_model::{
     Certificate, Hostname, Listener, ListenerKey, ListenerProtocol, ListenerState, ListenerTls, ObjectName,
+    TELEMETRY_PORT, pod_port,
 };
 
 use crate::certificate::{self, Certificates};
@@ -69,6 +70,8 @@ pub(crate) struct Surroundings<'a> {
     pub(crate) certificates: &'a mut Certificates,
     /// Ports of the machine that Gateways before this one took, and which.
     pub(crate) taken_ports: &'a BTreeMap<u16, ObjectName>,
+    /// Whether listeners are bound in pods, where telemetry has a port of its own.
+    pub(crate) in_pods: bool,
     pub(crate) now: i64,
 }
 
@@ -337,6 +340,7 @@ fn compile_one(
     let observed = Observed(gateway.metadata.generation);
     let conflict = draft.conflict(drafts);
     let refusal = draft.refusal(drafts, gateway).or_else(|| port_taken(draft, surroundings.taken_ports));
+    let refusal = refusal.or_else(|| surroundings.in_pods.then(|| pod_port_taken(draft, drafts)).flatten());
     let (supported_kinds, invalid_kinds) = supported_kinds(draft);
     let tls = resolve_certificates(name, draft, surroundings, aside);
 
@@ -412,6 +416,26 @@ fn port_taken(draft: &Draft<'_>, taken_ports: &BTreeMap<u16, ObjectName>) -> Opt
          into one Gateway",
         draft.field(".port"),
         shown(holder)
+    );
+    Some(Refusal { reason: NotAccepted::PortUnavailable, message, keeps_place: false })
+}
+
+/// A listener on the port of telemetry is bound on another port of the pod, which another listener may have: who comes first has it.
+fn pod_port_taken(draft: &Draft<'_>, drafts: &[Draft<'_>]) -> Option<Refusal> {
+    let port = draft.port?;
+    let is_same = |other: u16| pod_port(other) == pod_port(port);
+    let first = drafts
+        .iter()
+        .filter(|other| other.protocol.is_some())
+        .find_map(|other| other.port.filter(|port| is_same(*port)))?;
+    if first == port {
+        return None;
+    }
+    let message = format!(
+        "{}: ports {port} and {first} cannot both be served: pods have {TELEMETRY_PORT} for telemetry, and serve a listener on it on {}. \
+         The port that comes first in the list is served; give this listener another",
+        draft.field(".port"),
+        pod_port(port)
     );
     Some(Refusal { reason: NotAccepted::PortUnavailable, message, keeps_place: false })
 }

@@ -3,11 +3,14 @@
 //! Fail closed: parameters that are absent, of a foreign kind or invalid make the class, or the Gateway, not accepted. A Gateway's own
 //! parameters set only what its class lets them set; where data planes may connect to is the class's word alone.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use portcullis_api::gateway as api;
 use portcullis_api::gateway_class::GatewayClass;
-use portcullis_api::gateway_parameters::{DataPlane, DataPlaneField, GatewayParameters, ParameterProblem};
+use portcullis_api::gateway_parameters::{
+    DataPlane, DataPlaneField, GatewayParameters, MetadataAllowance, ParameterProblem,
+};
 use portcullis_api::{Foreign, ObjectKey};
 use portcullis_model::{Cidr, ObjectName};
 
@@ -26,6 +29,7 @@ pub(crate) const KIND: &str = "GatewayParameters";
 pub(crate) struct ClassParameters {
     data_plane: DataPlane,
     allowed_fields: Vec<DataPlaneField>,
+    allowed_metadata: MetadataAllowance,
     /// Sorted, without duplicates.
     pub(crate) allowed_addresses: Vec<Cidr>,
     pub(crate) external_names: ExternalNames,
@@ -56,6 +60,30 @@ impl ExternalNames {
             Self::Any => true,
             Self::Under(domains) => domains.iter().any(is_under),
         }
+    }
+}
+
+/// Labels and annotations for what is made for a Gateway.
+#[derive(Debug, Default)]
+pub(crate) struct Metadata {
+    pub(crate) labels: BTreeMap<String, String>,
+    pub(crate) annotations: BTreeMap<String, String>,
+    /// The fields of the Gateway that say more than its class allows, each with the keys.
+    pub(crate) ignored: Vec<String>,
+}
+
+impl ClassParameters {
+    /// What a Gateway's `spec.infrastructure` comes to.
+    pub(crate) fn metadata(&self, infrastructure: Option<&api::GatewayInfrastructure>) -> Metadata {
+        let Some(infrastructure) = infrastructure else { return Metadata::default() };
+        let (labels, no_labels) = self.allowed_metadata.labels(&infrastructure.labels);
+        let (annotations, no_annotations) = self.allowed_metadata.annotations(&infrastructure.annotations);
+        let fields = [("labels", no_labels), ("annotations", no_annotations)];
+        let ignored = fields.iter().filter(|(_, keys)| !keys.is_empty()).map(|(field, keys)| {
+            let keys: Vec<_> = keys.iter().map(|key| Foreign(key).to_string()).collect();
+            format!("spec.infrastructure.{field}: {}", joined(&keys, ", "))
+        });
+        Metadata { labels, annotations, ignored: ignored.collect() }
     }
 }
 
@@ -90,6 +118,7 @@ pub(crate) fn of_class(class: &GatewayClass, snapshot: &Snapshot) -> Result<Clas
     Ok(ClassParameters {
         data_plane,
         allowed_fields: spec.allow_gateway_fields.clone(),
+        allowed_metadata: spec.allow_gateway_metadata.as_deref().cloned().unwrap_or_default(),
         allowed_addresses,
         external_names,
     })
@@ -139,6 +168,7 @@ pub(crate) fn of_gateway(
     let has = [
         ("spec.upstreams", spec.upstreams.is_some()),
         ("spec.allowGatewayFields", !spec.allow_gateway_fields.is_empty()),
+        ("spec.allowGatewayMetadata", spec.allow_gateway_metadata.is_some()),
     ];
     ignored.extend(has.iter().filter(|(_, has)| *has).map(|(field, _)| (*field).to_owned()));
     Ok(Parameters { data_plane: Arc::new(overlay.data_plane), class, ignored })

@@ -7,7 +7,7 @@ pub const TELEMETRY_PORT: u16 = 9090;
 const BESIDE_TELEMETRY: u16 = 19090;
 
 /// The port of the pod that a listener's port is bound on, and that a Service's `targetPort` names: the same, but for the one that
-/// telemetry has. A Gateway with listeners on both 9090 and 19090 has one of them refused when it is bound.
+/// telemetry has. Of a Gateway's listeners on 9090 and 19090 only those on the port that comes first are accepted.
 pub fn pod_port(listener_port: u16) -> u16 {
     match listener_port {
         TELEMETRY_PORT => BESIDE_TELEMETRY,

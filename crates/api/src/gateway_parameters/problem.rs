@@ -6,6 +6,7 @@ use std::fmt;
 use std::net::IpAddr;
 use std::time::Duration;
 
+use super::metadata::{MetadataKey, is_reserved, is_reserved_entry, is_reserved_label};
 use super::{
     DataPlane, DataPlaneField, DataPlaneService, DisruptionBudget, ExternalTrafficPolicy, GatewayParameters, LogLevel,
     NetworkPolicyMode, Upstreams, pod,
@@ -40,12 +41,6 @@ impl fmt::Display for ParameterProblem {
 /// The longest that a pod may take to end.
 const LONGEST_DELAY: Duration = Duration::from_secs(3600);
 
-/// What begins a label or annotation that only the controller, or the Gateway API, gives a meaning.
-const RESERVED_PREFIXES: [&str; 3] = ["gateway.networking.k8s.io", "portcullis.dev", "app.kubernetes.io"];
-
-/// The label by which the guide's Service for metrics selects pods.
-const RESERVED_LABEL: &str = "app";
-
 impl GatewayParameters {
     /// What of these parameters cannot be honoured, in the order of the fields.
     pub fn problems(&self) -> Vec<ParameterProblem> {
@@ -60,6 +55,13 @@ impl GatewayParameters {
                     format!("allowGatewayFields[{index}]"),
                     &format!("unknown field {:?}", Foreign(text).to_string()),
                 );
+            }
+        }
+        if let Some(allowance) = &self.spec.allow_gateway_metadata {
+            check_allowance(allowance.labels.as_deref(), "allowGatewayMetadata.labels", true, &mut refuse);
+            check_allowance(allowance.annotations.as_deref(), "allowGatewayMetadata.annotations", false, &mut refuse);
+            for (name, _) in allowance.extra.iter() {
+                refuse(format!("allowGatewayMetadata.{name}"), "unknown field");
             }
         }
         for (name, _) in self.spec.extra.iter() {
@@ -227,7 +229,7 @@ fn check_labels(labels: &BTreeMap<String, String>, field: &str, ours: bool, refu
     for (key, value) in labels {
         if !is_label(key, value) {
             refuse(format!("{field}.{key}"), "not a label: at most 63 letters, digits, '-', '_' or '.' on either side");
-        } else if ours && (is_reserved(key) || key == RESERVED_LABEL) {
+        } else if ours && is_reserved_label(key) {
             refuse(format!("{field}.{key}"), "set by the controller");
         }
     }
@@ -243,9 +245,15 @@ fn check_annotations(annotations: &BTreeMap<String, String>, field: &str, refuse
     }
 }
 
-/// Whether a label or annotation is one that the controller or the Gateway API gives a meaning.
-fn is_reserved(key: &str) -> bool {
-    key.split_once('/').is_some_and(|(prefix, _)| RESERVED_PREFIXES.contains(&prefix))
+fn check_allowance(keys: Option<&[String]>, field: &str, is_label: bool, refuse: &mut impl FnMut(String, &str)) {
+    for (index, text) in keys.unwrap_or_default().iter().enumerate() {
+        let field = format!("{field}[{index}]");
+        match MetadataKey::parse(text) {
+            None => refuse(field, "must be a key, as in example.com/team, a prefix, as in example.com/, or *"),
+            Some(entry) if is_reserved_entry(&entry, is_label) => refuse(field, "set by the controller"),
+            Some(_) => {}
+        }
+    }
 }
 
 fn check_delay(delay: Option<&GatewayDuration>, field: &str, refuse: &mut impl FnMut(String, &str)) {
@@ -309,6 +317,8 @@ mod tests {
             json!({"dataPlane": {"podLabels": {"example.com/team": "red"}, "podAnnotations": {"a": "any text\u{e9}"}}}),
             json!({"upstreams": {"allowedAddresses": ["169.254.0.0/16"], "allowedExternalNames": ["example.com"]}}),
             json!({"allowGatewayFields": ["dataPlane.replicas", "dataPlane.service.type"]}),
+            json!({"allowGatewayMetadata": {}}),
+            json!({"allowGatewayMetadata": {"labels": [], "annotations": ["*", "team", "app", "example.com/", "example.com/team"]}}),
         ] {
             assert_eq!(said(spec.clone()), Vec::<String>::new(), "{spec}");
         }
@@ -417,6 +427,18 @@ mod tests {
             ),
             (json!({"allowGatewayFields": ["replicas"]}), "allowGatewayFields[0]: unknown field \"replicas\""),
             (json!({"guardrails": {}}), "guardrails: unknown field"),
+            (
+                json!({"allowGatewayMetadata": {"labels": ["example.com/*"]}}),
+                "allowGatewayMetadata.labels[0]: must be a key",
+            ),
+            (json!({"allowGatewayMetadata": {"labels": ["a", "/"]}}), "allowGatewayMetadata.labels[1]: must be a key"),
+            (json!({"allowGatewayMetadata": {"labels": ["app"]}}), "labels[0]: set by the controller"),
+            (
+                json!({"allowGatewayMetadata": {"annotations": ["portcullis.dev/"]}}),
+                "annotations[0]: set by the controller",
+            ),
+            (json!({"allowGatewayMetadata": {"annotations": ["app.kubernetes.io/name"]}}), "annotations[0]: set by"),
+            (json!({"allowGatewayMetadata": {"keys": []}}), "allowGatewayMetadata.keys: unknown field"),
         ] {
             let said = said(spec.clone());
             assert!(said.iter().any(|problem| problem.contains(expected)), "{spec}: {said:?}");
