@@ -13,7 +13,7 @@ use portcullis_model::{Config, ConfigDelta, ObjectName};
 use portcullis_proxy::{Applied, PortJournal, Proxy};
 use portcullis_runtime::readiness::Gate;
 use portcullis_xds::proto::code;
-use portcullis_xds::{ClientCommit, ClientStream, Violation};
+use portcullis_xds::{ClientCommit, ClientStream, UnboundPorts, Violation};
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -41,6 +41,8 @@ pub(crate) struct Follower {
     pub(crate) journal: PortJournal,
     /// Ports are not bound that should be.
     pub(crate) lacks_ports: bool,
+    /// The Gateway's generation that the proxy has.
+    pub(crate) generation: i64,
 }
 
 /// Why a stream ended.
@@ -158,6 +160,7 @@ impl Follower {
             tracing::info!(%version, gateway_generation, generation = applied.generation, "configuration applied");
         }
         self.metrics.config();
+        self.generation = gateway_generation;
         let outcome = self.judge(&applied);
         if is_removal {
             tracing::warn!(gateway = %self.options.gateway, "the Gateway is no longer the controller's; nothing is served");
@@ -174,19 +177,26 @@ impl Follower {
         self.judge(&applied).is_ok()
     }
 
-    /// Opens the gate when every port listens; afterwards it stays open: a port that cannot be bound takes nothing from the others.
+    /// Opens the gate when a port listens, or none is to: one that cannot be bound takes nothing from the others. Afterwards it stays open.
     fn judge(&mut self, applied: &Applied) -> Result<(), String> {
         self.journal.tell(applied);
         let failed = applied.ports.iter().filter_map(|report| {
             let error = report.result.as_ref().err()?;
-            Some(format!("port {}: cannot listen on {}: {}", report.port, error.address, error.reason))
+            Some((report.port, format!("cannot listen on {}: {}", error.address, error.reason)))
         });
-        let failed: Vec<_> = failed.collect();
+        let failed: BTreeMap<_, _> = failed.collect();
         self.lacks_ports = !failed.is_empty();
-        if failed.is_empty() {
+        let serves = failed.len() < applied.ports.len() || failed.is_empty();
+        if serves {
             self.gate.open();
-            return Ok(());
         }
-        Err(failed.join("; "))
+        match (failed.is_empty(), serves) {
+            (true, _) => Ok(()),
+            (false, true) => Err(UnboundPorts { gateway_generation: self.generation, ports: failed }.to_string()),
+            (false, false) => {
+                let failed: Vec<_> = failed.iter().map(|(port, reason)| format!("port {port}: {reason}")).collect();
+                Err(failed.join("; "))
+            }
+        }
     }
 }

@@ -90,6 +90,8 @@ impl DataPlane {
 
         let drain = Drain::new();
         let mut proxy_options = options.proxy.clone();
+        // A port leaves the Service when its listener goes; those who send traffic hear of it as late as of a pod that ends.
+        proxy_options.timeouts.port_linger = options.shutdown_delay;
         // A route must not reach what only operators may.
         proxy_options.upstream.forbidden.extend(addresses.all());
         let proxy = Proxy::start(proxy_options, &registry, access_log.as_ref(), &drain)?;
@@ -108,6 +110,7 @@ impl DataPlane {
             unusable,
             journal: PortJournal::default(),
             lacks_ports: false,
+            generation: 0,
         };
         let tasks = Tasks([tokio::task::spawn_local(keeper), tokio::task::spawn_local(follower.run())]);
         Ok(Self { options, proxy, readiness, drain, access_log, addresses, tasks })

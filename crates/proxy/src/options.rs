@@ -82,6 +82,9 @@ pub struct Timeouts {
     pub idle: Duration,
     /// A response that the client does not take: no byte could be written for this long.
     pub write_stall: Duration,
+    /// How long a removed port goes on as it was before it is closed, while those who send traffic hear of it. Not at all by default: it
+    /// takes somebody in front of the proxy to hear of it.
+    pub port_linger: Duration,
     /// How long a removed port's connections may finish what they have.
     pub port_drain: Duration,
     /// How long a deleted Gateway's connections may finish what they have.
@@ -95,6 +98,7 @@ impl Default for Timeouts {
             request_headers: Duration::from_secs(15),
             idle: Duration::from_secs(75),
             write_stall: Duration::from_secs(60),
+            port_linger: Duration::ZERO,
             port_drain: Duration::from_secs(25),
             gateway_drain: Duration::from_secs(5),
         }

@@ -25,12 +25,14 @@ mod client;
 mod name;
 pub mod proto;
 mod server;
+mod unbound;
 mod version;
 
 pub use catalog::Catalog;
 pub use client::{ClientCommit, ClientStep, ClientStream, Violation};
 pub use name::{COMMIT_TYPE_URL, Commit, METHOD_PATH, type_url};
 pub use server::{Refused, ServerStep, ServerStream, StreamEvent};
+pub use unbound::UnboundPorts;
 pub use version::{ConfigVersion, ConfigVersionError};
 
 /// How many bytes of resources one response holds at most; a single larger resource stands alone.

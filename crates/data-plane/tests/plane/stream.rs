@@ -5,7 +5,7 @@ use crate::controller::Controller;
 use crate::world::{World, answers, backend, get, run, until};
 use portcullis_model::{ConfigDelta, ObjectName};
 use portcullis_proxy::PortMap;
-use portcullis_xds::StreamEvent;
+use portcullis_xds::{StreamEvent, UnboundPorts};
 use std::cell::Cell;
 use std::rc::Rc;
 use tokio::io::copy_bidirectional;
@@ -124,12 +124,33 @@ fn a_port_that_cannot_be_bound_is_named_and_the_others_are_served() {
         let StreamEvent::Refused { message, .. } = event else { panic!("{event:?}") };
         assert!(message.contains(&format!("port 81: cannot listen on 127.0.0.1:{number}")), "{message}");
         assert_eq!(answers(world.port(80).await).await, "one");
-        assert_eq!(world.ready().await, 503);
+        let unbound = UnboundPorts::parse(&message).unwrap();
+        assert_eq!((unbound.gateway_generation, unbound.ports.into_keys().collect::<Vec<_>>()), (3, vec![81]));
+        assert_eq!(world.ready().await, 200, "one listener's port takes nothing from the others");
         assert_eq!(world.metric("portcullis_controller_refused_configs_total").await, Some(1.0));
 
         drop(taken);
         until("the acknowledgement", async || world.controller.acknowledged() == Some(3)).await;
         assert_eq!(answers(world.port(81).await).await, "one");
+        assert_eq!(world.ready().await, 200);
+    });
+}
+
+#[test]
+fn a_pod_that_listens_nowhere_is_not_ready() {
+    run(async {
+        let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let mut ports = PortMap::default();
+        ports.insert(81, taken.local_addr().unwrap().port());
+        let world = World::with(Controller::new(), |options| options.proxy.port_map = ports).await;
+        world.controller.publish(config(3, &[81], backend("one").await));
+        until("the refusal", async || !world.controller.events.borrow().is_empty()).await;
+        let event = world.controller.events.borrow()[0].clone();
+        let StreamEvent::Refused { message, .. } = event else { panic!("{event:?}") };
+        assert!(message.starts_with("port 81: cannot listen on"), "{message}");
+        assert_eq!(world.ready().await, 503);
+        drop(taken);
+        until("the acknowledgement", async || world.controller.acknowledged() == Some(3)).await;
         assert_eq!(world.ready().await, 200);
     });
 }

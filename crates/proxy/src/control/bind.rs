@@ -8,7 +8,7 @@ use portcullis_model::{ListenerProtocol, ObjectName};
 use portcullis_runtime::drain::Drain;
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// What a configuration asks of a port.
 pub(super) struct WantedPort {
@@ -62,6 +62,8 @@ struct GatewayPorts {
 struct PortState {
     protocol: ListenerProtocol,
     drain: Drain,
+    /// Since it is not wanted any more: when it is closed.
+    closes_at: Option<Instant>,
     /// By the address asked for.
     addresses: BTreeMap<SocketAddr, Result<Bound, BindError>>,
 }
@@ -104,7 +106,7 @@ impl Ports {
     /// The state of every port.
     pub(super) fn report(&self) -> Vec<PortReport> {
         let ports = self.gateways.iter().flat_map(|(name, gateway)| {
-            gateway.ports.iter().map(|(number, port)| PortReport {
+            gateway.ports.iter().filter(|(_, port)| port.closes_at.is_none()).map(|(number, port)| PortReport {
                 gateway: name.clone(),
                 port: *number,
                 result: port.result(),
@@ -115,7 +117,13 @@ impl Ports {
 
     /// Whether something has to be tried again.
     pub(super) fn has_failures(&self) -> bool {
-        self.states().any(|port| port.addresses.values().any(Result::is_err))
+        self.states().any(|port| port.closes_at.is_none() && port.addresses.values().any(Result::is_err))
+    }
+
+    /// Whether a port that lingers is to be closed now.
+    pub(super) fn has_overdue(&self) -> bool {
+        let now = Instant::now();
+        self.states().any(|port| port.closes_at.is_some_and(|at| at <= now))
     }
 
     /// Whether the port is served, or at least wanted.
@@ -146,10 +154,15 @@ impl Ports {
         options: &Options,
         changes: &mut Changes,
     ) {
+        let now = Instant::now();
         self.gateways.retain(|name, gateway| {
             let wanted = wanted.get(name);
             gateway.ports.retain(|number, port| {
+                let is_served = wanted.is_some();
                 let wanted = wanted.and_then(|ports| ports.get(number));
+                if is_served && wanted.is_none() && port.lingers(now, options.timeouts.port_linger) {
+                    return true;
+                }
                 port.addresses.retain(|address, bound| {
                     let stays = wanted.is_some_and(|wanted| wanted.addresses.contains(address));
                     if let (false, Ok(bound)) = (stays, bound) {
@@ -245,10 +258,13 @@ impl GatewayPorts {
         changes: &mut Changes,
     ) {
         match self.ports.get_mut(&number) {
-            Some(port) if port.protocol == protocol => return,
+            Some(port) if port.protocol == protocol => {
+                port.closes_at = None;
+                return;
+            }
             Some(port) => {
                 let old = std::mem::replace(&mut port.drain, self.drain.child());
-                port.protocol = protocol;
+                (port.protocol, port.closes_at) = (protocol, None);
                 changes.drains.push(Leaving {
                     gateway: name.clone(),
                     port: Some(number),
@@ -257,7 +273,8 @@ impl GatewayPorts {
                 });
             }
             None => {
-                let port = PortState { protocol, drain: self.drain.child(), addresses: BTreeMap::new() };
+                let port =
+                    PortState { protocol, drain: self.drain.child(), closes_at: None, addresses: BTreeMap::new() };
                 self.ports.insert(number, port);
             }
         }
@@ -268,6 +285,11 @@ impl GatewayPorts {
 }
 
 impl PortState {
+    /// Whether a port that is not wanted stays open for now.
+    fn lingers(&mut self, now: Instant, linger: Duration) -> bool {
+        *self.closes_at.get_or_insert(now + linger) > now && self.addresses.values().any(Result::is_ok)
+    }
+
     fn result(&self) -> Result<BoundPort, BindError> {
         let mut addresses = Vec::new();
         for bound in self.addresses.values() {

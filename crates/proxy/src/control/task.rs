@@ -52,6 +52,8 @@ pub(super) struct Control {
     /// Deleted Gateways whose connections are not gone yet.
     leaving: BTreeMap<ObjectName, Arc<ServedGateway>>,
     problems: BTreeMap<ObjectName, Vec<String>>,
+    /// Gateways whose last change could not be linked: it is to be made up for.
+    unlinked: BTreeSet<ObjectName>,
     tls: TlsBuilder,
     ports: Ports,
     is_closed: bool,
@@ -67,6 +69,10 @@ pub(super) struct Control {
 struct Touched {
     /// What `decide` links, and TLS. Endpoints change far more often, and touch neither.
     linked: bool,
+    /// New, changed and removed routes.
+    routes: BTreeSet<RouteKey>,
+    /// Everything may be another.
+    anew: bool,
     backends: bool,
     endpoints: bool,
 }
@@ -89,6 +95,7 @@ impl Control {
             served: BTreeMap::new(),
             leaving: BTreeMap::new(),
             problems: BTreeMap::new(),
+            unlinked: BTreeSet::new(),
             tls: TlsBuilder::new(),
             ports: Ports::default(),
             is_closed: false,
@@ -192,6 +199,7 @@ impl Control {
         let previous = self.served.get(name).cloned();
         let Some(config) = self.configs.get(name) else {
             self.problems.remove(name);
+            self.unlinked.remove(name);
             if let Some(previous) = self.served.remove(name) {
                 self.leaving.insert(name.clone(), previous);
             }
@@ -200,10 +208,16 @@ impl Control {
         let unchanged = previous.as_ref().filter(|_| !touched.linked);
         let linked = match unchanged {
             Some(previous) => Some((previous.linked.clone(), previous.tls.clone())),
-            None => link(config, previous.as_deref(), &mut self.tls, &mut self.problems),
+            None => {
+                let routes = (!touched.anew && !self.unlinked.remove(name)).then_some(&touched.routes);
+                link(config, previous.as_deref(), routes, &mut self.tls, &mut self.problems)
+            }
         };
         // Without a linked form the last good one serves on, and the next change is another chance.
-        let Some((linked, tls)) = linked else { return };
+        let Some((linked, tls)) = linked else {
+            self.unlinked.insert(name.clone());
+            return;
+        };
         let kept = |touched: bool| previous.as_ref().filter(|_| !touched);
         let served = ServedGateway {
             name: name.clone(),
@@ -332,7 +346,7 @@ impl Control {
     async fn tick(&mut self, left: &mpsc::UnboundedSender<Left>) {
         self.retired.retain(|snapshot| Arc::strong_count(snapshot) > 1);
         self.retire_routes();
-        if self.is_closed || !self.ports.has_failures() {
+        if self.is_closed || !(self.ports.has_failures() || self.ports.has_overdue()) {
             return;
         }
         let mut changes = self.reconcile();
@@ -346,10 +360,13 @@ impl Control {
 impl Touched {
     fn note(&mut self, delta: &ConfigDelta) {
         let ConfigDelta::Change { upserted, removed, .. } = delta else {
-            *self = Self { linked: true, backends: true, endpoints: true };
+            *self = Self { linked: true, anew: true, backends: true, endpoints: true, ..Self::default() };
             return;
         };
         for resource in upserted {
+            if let Resource::Route(route) = resource {
+                self.routes.insert(route.key.clone());
+            }
             match resource {
                 Resource::Backend(_) => self.backends = true,
                 Resource::Endpoints(_) => self.endpoints = true,
@@ -357,6 +374,9 @@ impl Touched {
             }
         }
         for key in removed {
+            if let ResourceKey::Route(route) = key {
+                self.routes.insert(route.clone());
+            }
             match key {
                 ResourceKey::Backend(_) => self.backends = true,
                 ResourceKey::Endpoints(_) => self.endpoints = true,
@@ -368,17 +388,21 @@ impl Touched {
 
 type LinkedGateway = (Arc<Linked>, BTreeMap<u16, Arc<PortTls>>);
 
-/// Links a configuration and makes its certificates ready. `None` after a panic: a defect of ours, which must not end the
-/// control thread.
+/// Links a configuration and makes its certificates ready; `routes` are those that may differ from the previous one's, if that is known.
+/// `None` after a panic: a defect of ours, which must not end the control thread.
 fn link(
     config: &Config,
     previous: Option<&ServedGateway>,
+    routes: Option<&BTreeSet<RouteKey>>,
     builder: &mut TlsBuilder,
     problems: &mut BTreeMap<ObjectName, Vec<String>>,
 ) -> Option<LinkedGateway> {
     let name = &config.gateway.name;
-    let linked =
-        std::panic::catch_unwind(AssertUnwindSafe(|| Linked::link(config, previous.map(|previous| &*previous.linked))));
+    let before = previous.map(|previous| &*previous.linked);
+    let linked = std::panic::catch_unwind(AssertUnwindSafe(|| match (before, routes) {
+        (Some(before), Some(routes)) => Linked::relink(config, before, routes),
+        _ => Linked::link(config, before),
+    }));
     let Ok(linked) = linked else {
         let problem = format!("Gateway {name}: the configuration could not be linked; the last one is still served");
         problems.insert(name.clone(), vec![problem]);

@@ -145,6 +145,42 @@ async fn a_removed_port_answers_what_it_was_asked() {
 }
 
 #[tokio::test]
+async fn a_removed_port_lingers_as_it_was_while_clients_hear_of_it() {
+    let mut options = options();
+    options.timeouts.port_linger = Duration::from_secs(1);
+    let resources =
+        vec![http("http", 80), http("other", 81), route("one", &["http", "other"]), route("two", &["other"])];
+    let mut gateway = Gateway::start(options, resources).await;
+    let address = gateway.address(81);
+    let load = Load::on(address, 3, None);
+    load.answers(5).await;
+    gateway.apply(Vec::new(), vec![listener_key("other")]).await;
+    let is_reported = |gateway: &Gateway| gateway.applied().ports.iter().any(|report| report.port == 81);
+    assert!(!is_reported(&gateway), "nothing is promised of it");
+    // Connections that were open, and new ones.
+    load.answers(20).await;
+    load.finish().await;
+
+    // It is wanted again: it is the same port, with nothing lost.
+    let load = Load::on(address, 3, None);
+    gateway.apply(vec![http("other", 81)], Vec::new()).await;
+    assert_eq!((is_reported(&gateway), gateway.address(81)), (true, address));
+    load.answers(20).await;
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    load.answers(20).await;
+    load.finish().await;
+
+    // In the end it is closed, and what is open is answered.
+    let mut open = TcpStream::connect(address).await.unwrap();
+    get(&mut open, "a.example").await.unwrap();
+    gateway.apply(Vec::new(), vec![listener_key("other")]).await;
+    while TcpStream::connect(address).await.is_ok() {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    assert!(get(&mut open, "a.example").await.unwrap().closes());
+}
+
+#[tokio::test]
 async fn a_port_in_use_is_reported_and_served_once_it_is_free() {
     let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let number = taken.local_addr().unwrap().port();
