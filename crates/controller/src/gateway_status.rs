@@ -8,6 +8,8 @@
 
 mod addresses;
 
+use std::collections::BTreeMap;
+
 use portcullis_api::Extra;
 use portcullis_api::gateway::GatewayStatus;
 use portcullis_api::meta::{Condition, ConditionStatus};
@@ -49,6 +51,8 @@ pub(crate) struct DataPlanes {
     pub(crate) refused: Vec<(String, String)>,
     /// Pods that have not answered for too long.
     pub(crate) lagging: Vec<String>,
+    /// Listeners whose port a pod cannot bind, with what it says.
+    pub(crate) unbound: BTreeMap<String, String>,
 }
 
 /// The status as it is to be written.
@@ -74,6 +78,15 @@ pub(crate) fn overlay(status: &GatewayStatus, infrastructure: &Infrastructure, f
             if holds(&listener.conditions, "Programmed") {
                 put(&mut listener.conditions, condition("Programmed", false, observed, reason, message.clone()));
             }
+        }
+    }
+    for listener in &mut status.listeners {
+        let unbound =
+            facts.data_planes.unbound.get(&listener.name).filter(|_| holds(&listener.conditions, "Programmed"));
+        if let Some(reason) = unbound {
+            let message =
+                format!("The data plane {}. Give the listener another port, or free this one", escape::line(reason));
+            put(&mut listener.conditions, condition("Programmed", false, observed, "PortUnavailable", message));
         }
     }
     status.addresses = assignment.addresses;

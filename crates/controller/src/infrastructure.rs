@@ -252,8 +252,9 @@ async fn drive(shared: Arc<Shared>, api: Api, report: watch::Sender<Problems>) {
             () = alarm => {}
             Some(done) = open.next() => match done {
                 Done::Job(job, outcome) => {
-                    tell(&job, &outcome);
-                    shared.table().done(&job.gateway, outcome, Instant::now());
+                    let mut table = shared.table();
+                    tell(&job.gateway, &table.new_problems(&job.gateway, &outcome.problems));
+                    table.done(&job.gateway, outcome, Instant::now());
                 }
                 Done::Survey(found) => shared.table().surveyed(found, Instant::now()),
             },
@@ -292,10 +293,11 @@ async fn survey(api: &Api, namespaces: Option<&[String]>) -> Option<Vec<Found>> 
     Some(found)
 }
 
-fn tell(job: &Job, outcome: &Outcome) {
-    for problem in &outcome.problems {
+/// What keeps being so is told once.
+fn tell(gateway: &ObjectName, problems: &[&Problem]) {
+    for problem in problems {
         let (kind, name) = (problem.kind, &problem.name);
-        tracing::warn!(gateway = %job.gateway, kind, name, problem = %problem.message, "a data plane's object is not as it must be");
+        tracing::warn!(%gateway, kind, name, problem = %problem.message, "a data plane's object is not as it must be");
     }
 }
 

@@ -45,7 +45,7 @@ pub(crate) enum Failure {
     Unreachable(String),
 }
 
-/// Asks the API server and reads its answer as JSON. The only patch is a server-side apply.
+/// Asks the API server and reads its answer as JSON. A patch is a server-side apply, or, where it is a list, a JSON patch.
 pub(crate) async fn send(
     client: &kube::Client,
     method: Method,
@@ -53,7 +53,11 @@ pub(crate) async fn send(
     body: Option<&Value>,
     limit: Duration,
 ) -> Result<Value, Failure> {
-    let content_type = if method == Method::PATCH { "application/apply-patch+yaml" } else { "application/json" };
+    let content_type = match body {
+        Some(Value::Array(_)) if method == Method::PATCH => "application/json-patch+json",
+        _ if method == Method::PATCH => "application/apply-patch+yaml",
+        _ => "application/json",
+    };
     let request = Request::builder().method(method).uri(path).header(header::ACCEPT, "application/json");
     let request = match body {
         Some(body) => {

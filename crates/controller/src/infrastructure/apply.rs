@@ -1,8 +1,10 @@
 //! The work for one Gateway: what differs is applied, what is no longer wanted is deleted, and nothing that is another's is touched.
 //!
 //! Server-side apply, so that what others set beside ours stays. An object that was never seen is read first: one that is not ours keeps its
-//! name, and the Gateway gets a [`Problem`]. From then on the UID stands in every write, so that an object that was put in its place by
-//! another is never written to.
+//! name, and the Gateway gets a [`Problem`]; one that is absent is made by POST, which takes nothing over. From then on the UID stands in
+//! every write, so that an object that was put in its place by another is never written to.
+//!
+//! An object of ours without an owner (`kubectl delete --cascade=orphan`) is adopted by a Gateway that wants it, and left alone without one.
 
 use std::collections::BTreeMap;
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -85,6 +87,19 @@ pub(crate) struct Api {
     pub(crate) client: kube::Client,
     pub(crate) request_limit: Duration,
     pub(crate) requests: Family<Counter, 2>,
+}
+
+/// An object that is there, as far as a write has to know it.
+struct There {
+    uid: String,
+    is_orphan: bool,
+    was_posted: bool,
+}
+
+impl From<&Known> for There {
+    fn from(known: &Known) -> Self {
+        Self { uid: known.uid.clone(), is_orphan: known.is_orphan, was_posted: known.was_posted }
+    }
 }
 
 /// What happened to one object.
@@ -181,38 +196,85 @@ impl Api {
         object: &Rendered,
         known: Option<&Known>,
     ) -> Result<Value, Fault> {
-        let path = format!("{}/{}", object.kind.path(Some(&job.gateway.namespace)), object.name);
-        let write = format!("{path}?fieldManager={FIELD_MANAGER}&force=true&fieldValidation=Strict");
-        let mut uid = known.map(|known| known.uid.clone());
+        let all = object.kind.path(Some(&job.gateway.namespace));
+        let path = format!("{all}/{}", object.name);
+        let mut there = known.map(There::from);
         for _ in 0..ATTEMPTS {
-            if uid.is_none() {
-                uid = match self.ask(object.kind, Method::GET, &path, None).await {
-                    Ok(found) => Some(self.own(job, infrastructure, object, &found)?),
+            if there.is_none() {
+                there = match self.ask(object.kind, Method::GET, &path, None).await {
+                    Ok(found) => Some(There::from(&self.own(job, infrastructure, object, &found)?)),
                     Err(Failure::NotFound) => None,
                     Err(failure) => return Err(failure.into()),
                 };
             }
-            let mut body = object.body.clone();
-            if let Some(uid) = &uid {
-                body["metadata"]["uid"] = json!(uid);
-                self.leave_replicas(object, &path, uid).await?;
-            }
-            match self.ask(object.kind, Method::PATCH, &write, Some(&body)).await {
+            let written = match &there {
+                Some(there) => self.update(object, &path, there).await,
+                None => self.create(object, &all).await,
+            };
+            match written {
                 Ok(written) if is_leaving(&written) => return Err(Fault::Leaving),
                 Ok(written) => return Ok(written),
                 // It is not the object that it was.
-                Err(Failure::Conflict | Failure::NotFound) if uid.is_some() => uid = None,
+                Err(Failure::Conflict | Failure::NotFound) if there.is_some() => there = None,
                 Err(Failure::NotFound) => return Err(Fault::NamespaceGoes),
+                // Another has just made one of this name.
                 Err(Failure::Conflict) => {}
+                Err(failure @ Failure::Refused { .. }) if there.is_some_and(|there| there.is_orphan) => {
+                    let message = format!(
+                        "nobody owns the {} {} of this namespace any more, as after kubectl delete --cascade=orphan, and it cannot be \
+                         adopted: delete it, and it is made anew ({failure})",
+                        object.kind.as_str(),
+                        object.name
+                    );
+                    return Err(Fault::Problem(Cause::NotOurs, message));
+                }
                 Err(failure) => return Err(failure.into()),
             }
         }
         Err(Fault::Problem(Cause::Unavailable, "it changes all the time".to_owned()))
     }
 
+    /// Makes an object that is not there. A server-side apply would take over what another has made in the meantime.
+    async fn create(&self, object: &Rendered, all: &str) -> Result<Value, Failure> {
+        let path = format!("{all}?fieldManager={FIELD_MANAGER}&fieldValidation=Strict");
+        self.ask(object.kind, Method::POST, &path, Some(&object.body)).await
+    }
+
+    /// Applies to the very object that is there.
+    async fn update(&self, object: &Rendered, path: &str, there: &There) -> Result<Value, Failure> {
+        if there.was_posted {
+            self.claim_fields(object.kind, path, &there.uid).await?;
+        }
+        self.leave_replicas(object, path, &there.uid).await?;
+        let mut body = object.body.clone();
+        body["metadata"]["uid"] = json!(there.uid);
+        let path = format!("{path}?fieldManager={FIELD_MANAGER}&force=true&fieldValidation=Strict");
+        self.ask(object.kind, Method::PATCH, &path, Some(&body)).await
+    }
+
+    /// What was made by POST has its fields from an update, beside which an apply of the same manager would leave whatever it does not
+    /// name any more. So the entry becomes one of an apply, as client-go's csaupgrade does it.
+    async fn claim_fields(&self, kind: Kind, path: &str, uid: &str) -> Result<(), Failure> {
+        let found = self.ask(kind, Method::GET, path, None).await?;
+        let Some(index) = super::known::posted_entry(&found) else { return Ok(()) };
+        let entry = format!("/metadata/managedFields/{index}");
+        let patch = json!([
+            {"op": "test", "path": "/metadata/uid", "value": uid},
+            {"op": "test", "path": format!("{entry}/manager"), "value": FIELD_MANAGER},
+            {"op": "replace", "path": format!("{entry}/operation"), "value": "Apply"},
+        ]);
+        let path = format!("{path}?fieldManager={FIELD_MANAGER}&fieldValidation=Strict");
+        match self.ask(kind, Method::PATCH, &path, Some(&patch)).await {
+            Ok(_) => Ok(()),
+            // A test of the patch failed: another was quicker.
+            Err(Failure::Refused { code: 422, .. }) => Err(Failure::Conflict),
+            Err(failure) => Err(failure),
+        }
+    }
+
     /// A field that is no longer applied falls back to its default: a Deployment that gets an autoscaler would shrink to one pod until that
     /// has looked at it. So its number is handed to a manager of its own first.
-    async fn leave_replicas(&self, object: &Rendered, path: &str, uid: &str) -> Result<(), Fault> {
+    async fn leave_replicas(&self, object: &Rendered, path: &str, uid: &str) -> Result<(), Failure> {
         if object.kind != Kind::Deployment || object.body["spec"].get("replicas").is_some() {
             return Ok(());
         }
@@ -220,7 +282,7 @@ impl Api {
             Ok(found) => found,
             // Found out by the write itself.
             Err(Failure::NotFound) => return Ok(()),
-            Err(failure) => return Err(failure.into()),
+            Err(failure) => return Err(failure),
         };
         let managers = found["metadata"]["managedFields"].as_array().into_iter().flatten();
         let is_ours = managers
@@ -238,18 +300,18 @@ impl Api {
         match self.ask(object.kind, Method::PATCH, &write, Some(&body)).await {
             // Another has just set it, or the object is another: the write itself finds out.
             Ok(_) | Err(Failure::Conflict | Failure::NotFound) => Ok(()),
-            Err(failure) => Err(failure.into()),
+            Err(failure) => Err(failure),
         }
     }
 
-    /// The UID of an object that is there already, if it may be written to.
+    /// What is there already, if it may be written to.
     fn own(
         &self,
         job: &Job,
         infrastructure: &Infrastructure,
         object: &Rendered,
         found: &Value,
-    ) -> Result<String, Fault> {
+    ) -> Result<Known, Fault> {
         let ours = is_owned_by(found, &infrastructure.uid)
             || claim(found, &job.options.controller_name) == Claim::Gateway(job.gateway.clone());
         if !ours {
@@ -263,18 +325,26 @@ impl Api {
         if is_leaving(found) {
             return Err(Fault::Leaving);
         }
-        Ok(super::known::text(&found["metadata"]["uid"]).to_owned())
+        Ok(Known::read(object.kind, found))
     }
 
     async fn delete(&self, job: &Job, (kind, name): &(Kind, String), known: &Known) -> Step {
         let path = format!("{}/{name}", kind.path(Some(&job.gateway.namespace)));
+        let failed = |failure: Failure| Step::Failed(*kind, name.clone(), Some(known.clone()), failure.into());
+        match self.ask(*kind, Method::GET, &path, None).await {
+            // Whoever deletes a Gateway with --cascade=orphan wants its objects to stay.
+            Ok(found) if Known::read(*kind, &found).is_orphan => return Step::Gone,
+            Ok(_) => {}
+            Err(Failure::NotFound) => return Step::Gone,
+            Err(failure) => return failed(failure),
+        }
         let options = json!({
             "apiVersion": "v1", "kind": "DeleteOptions", "preconditions": {"uid": known.uid}, "propagationPolicy": "Background",
         });
         match self.ask(*kind, Method::DELETE, &path, Some(&options)).await {
             // Gone, or another has its name.
             Ok(_) | Err(Failure::NotFound | Failure::Conflict) => Step::Gone,
-            Err(failure) => Step::Failed(*kind, name.clone(), Some(known.clone()), failure.into()),
+            Err(failure) => failed(failure),
         }
     }
 

@@ -9,6 +9,7 @@ use portcullis_model::ObjectName;
 use serde_json::{Value, json};
 
 use super::address::Asked;
+use super::apply::FIELD_MANAGER;
 use super::kind::Kind;
 use super::names::{CONTROLLER_NAME, FULL_GATEWAY_NAME, MANAGED_BY};
 
@@ -20,6 +21,12 @@ pub(crate) struct Known {
     pub(crate) mark: String,
     /// The hash of what was applied last; nothing if that is not known, or another has changed the object since.
     pub(crate) applied: Option<u64>,
+    /// The resource version.
+    pub(crate) version: String,
+    /// Whether it has no owner any more.
+    pub(crate) is_orphan: bool,
+    /// Whether it was made by POST, and nothing has been applied since.
+    pub(crate) was_posted: bool,
     /// Of a Service.
     pub(crate) service: Option<KnownService>,
 }
@@ -45,6 +52,9 @@ impl Known {
             uid: text(&metadata["uid"]).to_owned(),
             mark,
             applied: None,
+            version: text(&metadata["resourceVersion"]).to_owned(),
+            is_orphan: owners(object).all(|owner| owner["controller"] != true),
+            was_posted: posted_entry(object).is_some(),
             service: (kind == Kind::Service).then(|| KnownService::read(&object["spec"])),
         }
     }
@@ -77,16 +87,15 @@ pub(crate) enum Claim {
 }
 
 /// Whose an object is, as far as it says so itself. Labels alone are not enough: anybody can write them, but a controller's own objects
-/// carry its name, and an owner that is a Gateway or none at all.
+/// carry its name, and an owner that is a Gateway, or none at all and fields that we wrote.
 pub(crate) fn claim(object: &Value, controller_name: &str) -> Claim {
     let metadata = &object["metadata"];
     let ours = metadata["labels"][MANAGED_BY.0] == MANAGED_BY.1
         && metadata["annotations"][CONTROLLER_NAME] == controller_name
-        && metadata["ownerReferences"]
-            .as_array()
-            .into_iter()
-            .flatten()
-            .all(|owner| owner["controller"] != true || is_gateway(owner));
+        && match owners(object).find(|owner| owner["controller"] == true) {
+            Some(owner) => is_gateway(owner),
+            None => managers(object).any(|(_, entry)| entry["manager"] == FIELD_MANAGER),
+        };
     match (ours, metadata["annotations"][FULL_GATEWAY_NAME].as_str()) {
         (true, Some(name)) => Claim::Gateway(ObjectName::new(text(&metadata["namespace"]), name)),
         _ => Claim::Foreign,
@@ -100,7 +109,10 @@ pub(crate) fn slimmed(kind: Kind, mut object: Value) -> Value {
         annotations.retain(|name, _| [CONTROLLER_NAME, FULL_GATEWAY_NAME].contains(&name.as_str()));
     }
     if let Some(fields) = metadata.as_object_mut() {
-        fields.retain(|name, _| name != "managedFields");
+        if let Some(Value::Array(entries)) = fields.get_mut("managedFields") {
+            entries.retain(|entry| entry["manager"] == FIELD_MANAGER);
+            entries.iter_mut().filter_map(Value::as_object_mut).for_each(|entry| _ = entry.remove("fieldsV1"));
+        }
     }
     match kind {
         Kind::Service => json!({"metadata": metadata, "spec": object["spec"].take()}),
@@ -110,10 +122,24 @@ pub(crate) fn slimmed(kind: Kind, mut object: Value) -> Value {
 
 /// Whether an object is owned, and controlled, by this very Gateway.
 pub(crate) fn is_owned_by(object: &Value, uid: &str) -> bool {
-    let owners = object["metadata"]["ownerReferences"].as_array().into_iter().flatten();
-    owners
-        .into_iter()
+    owners(object)
         .any(|owner| owner["controller"] == true && is_gateway(owner) && owner["uid"] == uid && !uid.is_empty())
+}
+
+/// Which entry of `managedFields` says that we made the object by POST; nothing once something was applied.
+pub(crate) fn posted_entry(object: &Value) -> Option<usize> {
+    let ours =
+        || managers(object).filter(|(_, entry)| entry["manager"] == FIELD_MANAGER && entry["subresource"].is_null());
+    let posted = ours().find(|(_, entry)| entry["operation"] == "Update").map(|(index, _)| index);
+    posted.filter(|_| ours().all(|(_, entry)| entry["operation"] != "Apply"))
+}
+
+fn managers(object: &Value) -> impl Iterator<Item = (usize, &Value)> {
+    object["metadata"]["managedFields"].as_array().into_iter().flatten().enumerate()
+}
+
+fn owners(object: &Value) -> impl Iterator<Item = &Value> {
+    object["metadata"]["ownerReferences"].as_array().into_iter().flatten()
 }
 
 fn is_gateway(owner: &Value) -> bool {
@@ -147,6 +173,7 @@ mod tests {
             "labels": {"app.kubernetes.io/managed-by": "portcullis"},
             "annotations": {"portcullis.dev/controller-name": "portcullis.dev/gateway-controller", "portcullis.dev/gateway-name": "edge"},
             "ownerReferences": [{"apiVersion": "gateway.networking.k8s.io/v1", "kind": "Gateway", "name": "edge", "uid": "u", "controller": true}],
+            "managedFields": [{"manager": "portcullis-controller", "operation": "Apply"}],
         }})
     }
 
@@ -156,6 +183,8 @@ mod tests {
         for (place, value, expected) in [
             ("/metadata/name", json!("edge-portcullis"), &ours),
             ("/metadata/ownerReferences", json!([]), &ours),
+            ("/metadata/ownerReferences/0/controller", json!(false), &ours),
+            ("/metadata/managedFields", json!([]), &ours),
             ("/metadata/ownerReferences/0/uid", json!("older"), &ours),
             ("/metadata/labels", json!({}), &Claim::Foreign),
             ("/metadata/labels/app.kubernetes.io~1managed-by", json!("Helm"), &Claim::Foreign),
@@ -172,9 +201,33 @@ mod tests {
             *object.pointer_mut(place).unwrap() = value.clone();
             assert_eq!(&claim(&object, "portcullis.dev/gateway-controller"), expected, "{place} {value}");
         }
+        // Who has no owner must have been written by us.
+        let mut orphan = object();
+        orphan["metadata"]["ownerReferences"] = json!([]);
+        orphan["metadata"]["managedFields"][0]["manager"] = json!("kubectl");
+        assert_eq!(claim(&orphan, "portcullis.dev/gateway-controller"), Claim::Foreign);
         assert!(is_owned_by(&object(), "u"));
         assert!(!is_owned_by(&object(), "v"));
         assert!(!is_owned_by(&object(), ""));
+    }
+
+    #[test]
+    fn how_an_object_was_made() {
+        let entry = |manager: &str, operation: &str| json!({"manager": manager, "operation": operation});
+        let (posted, applied) = (entry(FIELD_MANAGER, "Update"), entry(FIELD_MANAGER, "Apply"));
+        let mut status = posted.clone();
+        status["subresource"] = json!("status");
+        for (managers, expected) in [
+            (vec![], None),
+            (vec![entry("kubectl", "Update"), posted.clone()], Some(1)),
+            (vec![applied.clone()], None),
+            (vec![posted, applied], None),
+            (vec![status], None),
+        ] {
+            let object = json!({"metadata": {"managedFields": managers}});
+            assert_eq!(posted_entry(&object), expected, "{object}");
+            assert_eq!(posted_entry(&slimmed(Kind::ConfigMap, object)).is_some(), expected.is_some());
+        }
     }
 
     #[test]

@@ -252,6 +252,12 @@ impl Table {
         jobs.into_iter().chain(self.survey.due).min()
     }
 
+    /// What of the problems of a Gateway was not there before.
+    pub(crate) fn new_problems<'a>(&self, gateway: &ObjectName, problems: &'a [Problem]) -> Vec<&'a Problem> {
+        let known = self.problems.get(gateway).map(Vec::as_slice).unwrap_or_default();
+        problems.iter().filter(|problem| !known.contains(problem)).collect()
+    }
+
     /// A job has ended.
     pub(crate) fn done(&mut self, gateway: &ObjectName, outcome: Outcome, now: Instant) {
         let Some(entry) = self.entries.get_mut(gateway) else { return };
@@ -305,12 +311,16 @@ impl Table {
         let gateways: HashSet<ObjectName> = self.entries.keys().chain(by_gateway.keys()).cloned().collect();
         let unclaimed_at = self.survey.since.unwrap_or(now) + UNCLAIMED_GRACE;
         for gateway in gateways {
-            let objects = by_gateway.remove(&gateway).unwrap_or_default();
+            let mut objects = by_gateway.remove(&gateway).unwrap_or_default();
             if !self.entries.contains_key(&gateway) {
                 if !self.informed {
                     continue;
                 }
-                // Nobody's: of a Gateway that is gone, or not ours any more.
+                // Nobody's: of a Gateway that is gone, or not ours any more. Some were left on purpose.
+                objects.retain(|_, known| !known.is_orphan);
+                if objects.is_empty() {
+                    continue;
+                }
                 self.entries.insert(gateway.clone(), Entry { known: objects, ..Entry::default() });
                 self.wake(&gateway, now.max(unclaimed_at));
                 continue;
@@ -487,6 +497,7 @@ mod tests {
             "name": "edge-portcullis", "namespace": "infra", "uid": "u", "resourceVersion": "1",
             "labels": {"app.kubernetes.io/managed-by": "portcullis"},
             "annotations": {"portcullis.dev/controller-name": options().controller_name, "portcullis.dev/gateway-name": "edge"},
+            "ownerReferences": [{"apiVersion": "gateway.networking.k8s.io/v1", "kind": "Gateway", "name": "edge", "uid": "6d2b", "controller": true}],
         }});
         Found { kind: Kind::ConfigMap, object }
     }
@@ -519,6 +530,19 @@ mod tests {
         assert_eq!((job.wanted, job.known.len()), (None, 1));
         table.done(&job.gateway, Outcome::default(), now + UNCLAIMED_GRACE);
         assert_eq!(table.open(), 0);
+        assert!(table.entries.is_empty());
+    }
+
+    #[test]
+    fn what_was_left_on_purpose_stays() {
+        let now = Instant::now();
+        let mut table = leading(now);
+        table.set(Vec::new(), now);
+        let mut orphan = config_map();
+        orphan.object["metadata"]["ownerReferences"] = json!([]);
+        orphan.object["metadata"]["managedFields"] =
+            json!([{"manager": "portcullis-controller", "operation": "Apply"}]);
+        table.surveyed(Some(vec![orphan]), now);
         assert!(table.entries.is_empty());
     }
 

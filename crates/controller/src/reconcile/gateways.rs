@@ -14,7 +14,7 @@ use portcullis_api::{GATEWAY_GROUP, ObjectKey};
 use portcullis_cluster::{Owned, OwnedDetails, OwnedKind};
 use portcullis_compile::{Infrastructure, ObjectStatus};
 use portcullis_model::ObjectName;
-use portcullis_xds::ConfigVersion;
+use portcullis_xds::{ConfigVersion, UnboundPorts};
 use tokio::time::Instant;
 
 use crate::gateway_status::{DataPlanes, Facts, overlay};
@@ -59,6 +59,8 @@ struct State {
     /// As the compiler gave it.
     status: Option<GatewayStatus>,
     infrastructure: Option<Arc<Infrastructure>>,
+    /// The port of each listener.
+    ports: BTreeMap<String, i32>,
     services: BTreeMap<Arc<str>, Arc<Service>>,
     pods: BTreeMap<Arc<str>, Pod>,
     streams: BTreeMap<Arc<str>, Stream>,
@@ -82,6 +84,8 @@ struct Stream {
     generation: Option<i64>,
     version: Option<ConfigVersion>,
     refused: Option<String>,
+    /// Ports that it cannot bind, with what it says.
+    unbound: BTreeMap<u16, String>,
     lagging: bool,
     /// Answers so far, and how many of them there were when the check was scheduled.
     answers: u64,
@@ -94,6 +98,11 @@ impl Gateways {
         let metadata = &gateway.metadata;
         let name = ObjectName::new(metadata.namespace.as_deref().unwrap_or_default(), metadata.name.as_str());
         let Some(state) = self.gateways.get_mut(&name) else { return };
+        let ports = gateway.spec.listeners.iter().map(|listener| (listener.name.clone(), listener.port)).collect();
+        if state.ports != ports {
+            state.ports = ports;
+            self.changed.insert(name.clone());
+        }
         let Some(served) = gateway.status.as_ref().and_then(|status| served_generation(status, metadata.generation))
         else {
             return;
@@ -221,12 +230,18 @@ impl Gateways {
                 stream.answers += 1;
                 (stream.generation, stream.version) = (Some(gateway_generation), Some(version));
                 (stream.refused, stream.lagging) = (None, false);
+                stream.unbound.clear();
                 gateway
             }
             DataPlaneEvent::Refused { gateway, pod, version, message } => {
                 let stream = self.state(&gateway).streams.entry(pod).or_default();
                 stream.answers += 1;
                 (stream.version, stream.refused, stream.lagging) = (Some(version), Some(message.to_string()), false);
+                stream.unbound.clear();
+                if let Some(unbound) = UnboundPorts::parse(&message) {
+                    // Everything else of it is served.
+                    (stream.generation, stream.unbound) = (Some(unbound.gateway_generation), unbound.ports);
+                }
                 gateway
             }
             DataPlaneEvent::Gone { gateway, pod } => {
@@ -356,12 +371,19 @@ impl State {
         let trouble = self.problem.clone().or_else(of_pods);
         let refused = self.streams.iter().filter_map(|(pod, stream)| Some((pod.to_string(), stream.refused.clone()?)));
         let lagging = self.streams.iter().filter(|(_, stream)| stream.lagging).map(|(pod, _)| pod.to_string());
+        let unbound = |port: &i32| {
+            let port = u16::try_from(*port).ok()?;
+            let of_pods = self.streams.iter().filter_map(|(pod, stream)| Some((pod, stream.unbound.get(&port)?)));
+            of_pods.map(|(pod, reason)| format!("{reason} (pod {pod})")).next()
+        };
+        let unbound = self.ports.iter().filter_map(|(listener, port)| Some((listener.clone(), unbound(port)?)));
         DataPlanes {
             programmed: self.served >= generation,
             is_lost,
             trouble,
             refused: refused.collect(),
             lagging: lagging.collect(),
+            unbound: unbound.collect(),
         }
     }
 }

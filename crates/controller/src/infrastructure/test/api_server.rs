@@ -28,6 +28,8 @@ struct State {
     version: u64,
     log: Vec<String>,
     fault: Option<Fault>,
+    /// Another makes this as soon as it was found to be absent.
+    race: Option<(String, Value)>,
     going: BTreeSet<String>,
 }
 
@@ -78,6 +80,11 @@ impl ApiServer {
         self.state.lock().unwrap().fault = Some(Box::new(fault));
     }
 
+    /// Another makes this object just after it was asked for in vain.
+    pub(super) fn race(&self, path: &str, object: Value) {
+        self.state.lock().unwrap().race = Some((path.to_owned(), object));
+    }
+
     pub(super) fn heal(&self) {
         self.state.lock().unwrap().fault = None;
     }
@@ -116,33 +123,69 @@ impl State {
     }
 
     fn answer(&mut self, method: &Method, path: &str, query: &str, body: Value) -> (u16, Value) {
+        // What is made is known by its own path.
+        let made = (method == Method::POST).then(|| format!("{path}/{}", body["metadata"]["name"].as_str().unwrap()));
+        let path = made.as_deref().unwrap_or(path);
         self.log.push(format!("{method} {path}"));
         if let Some(code) = self.fault.as_mut().and_then(|fault| fault(method, path)) {
             return (code, json!({"message": "as the test asks"}));
         }
         let stored = self.objects.get(path).cloned();
+        if stored.is_none()
+            && method == Method::GET
+            && let Some((_, object)) = self.race.take_if(|(at, _)| at == path)
+        {
+            self.store(path, object);
+        }
         let uid = |object: &Value| object["metadata"]["uid"].clone();
         match (method.as_str(), stored) {
             ("GET", _) if query.starts_with("labelSelector=app.kubernetes.io%2Fmanaged-by%3Dportcullis") => {
                 (200, self.list(path, query))
             }
             ("GET", Some(object)) => (200, object),
-            ("PATCH", stored) => {
+            ("POST", Some(_)) => (409, json!({"reason": "AlreadyExists"})),
+            ("POST", None)
+                if self.going.iter().any(|namespace| path.contains(&format!("/namespaces/{namespace}/"))) =>
+            {
+                let message =
+                    "forbidden: unable to create new content in namespace infra because it is being terminated";
+                (403, json!({"message": message}))
+            }
+            ("POST", None) => {
+                assert_eq!(query, "fieldManager=portcullis-controller&fieldValidation=Strict");
+                assert_eq!(body["metadata"].get("uid"), None);
+                let mut object = body;
+                object["metadata"]["managedFields"] = managed_by_us("Update");
+                (201, self.store(path, object))
+            }
+            // As the API server does: without a precondition an absent object would be made, and another's taken over.
+            ("PATCH", None) => (409, json!({})),
+            ("PATCH", Some(mut object)) if body.is_array() => {
+                let operations = body.as_array().unwrap();
+                let (changes, tests): (Vec<_>, Vec<_>) =
+                    operations.iter().partition(|operation| operation["op"] == "replace");
+                let at = |operation: &Value| operation["path"].as_str().unwrap().to_owned();
+                if tests.iter().any(|test| object.pointer(&at(test)) != Some(&test["value"])) {
+                    return (422, json!({}));
+                }
+                changes.iter().for_each(|change| *object.pointer_mut(&at(change)).unwrap() = change["value"].clone());
+                (200, self.store(path, object))
+            }
+            ("PATCH", Some(stored)) => {
                 assert_eq!(query, "fieldManager=portcullis-controller&force=true&fieldValidation=Strict");
                 let wanted = &body["metadata"]["uid"];
-                match &stored {
-                    None if !wanted.is_null() => return (409, json!({})),
-                    Some(stored) if !wanted.is_null() && *wanted != uid(stored) => return (409, json!({})),
-                    None if self.going.iter().any(|namespace| path.contains(&format!("/namespaces/{namespace}/"))) => {
-                        let message =
-                            "forbidden: unable to create new content in namespace infra because it is being terminated";
-                        return (403, json!({"message": message}));
-                    }
-                    _ => {}
+                assert!(!wanted.is_null(), "an apply says to what");
+                if *wanted != uid(&stored) {
+                    return (409, json!({}));
                 }
+                assert!(
+                    super::super::known::posted_entry(&stored).is_none(),
+                    "what an update wrote would stay for ever"
+                );
                 // What another has set stays, as long as it is not ours.
-                let mut object = stored.unwrap_or_else(|| json!({}));
+                let mut object = stored;
                 merge(&mut object, &body);
+                object["metadata"]["managedFields"] = managed_by_us("Apply");
                 (200, self.store(path, object))
             }
             ("DELETE", Some(object)) => {
@@ -169,6 +212,10 @@ impl State {
         let next = if items.len() > limit { (from + limit).to_string() } else { String::new() };
         json!({"items": &items[..limit.min(items.len())], "metadata": {"continue": next}})
     }
+}
+
+fn managed_by_us(operation: &str) -> Value {
+    json!([{"manager": "portcullis-controller", "operation": operation}])
 }
 
 /// Maps field by field, lists as a whole.

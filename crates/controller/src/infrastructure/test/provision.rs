@@ -295,6 +295,89 @@ async fn an_object_that_takes_the_place_of_ours_is_not_written_to() {
 }
 
 #[tokio::test]
+async fn an_object_that_another_makes_at_the_same_moment_is_not_taken_over() {
+    let world = World::start().await;
+    let foreign = json!({"metadata": {"name": "edge-portcullis", "namespace": "infra"}, "data": {"theirs": "text"}});
+    world.server.race(CONFIG_MAP, foreign);
+    world.set(&infrastructure());
+    world.provisioner.ca_bundle("CA");
+    world.provisioner.lead(true);
+    world.until(|world| !world.problems().is_empty()).await;
+    assert_eq!(world.problems()[0].0, Cause::NotOurs);
+    let stored = world.server.object(CONFIG_MAP).unwrap();
+    assert_eq!((&stored["data"], stored["metadata"].get("ownerReferences")), (&json!({"theirs": "text"}), None));
+}
+
+#[tokio::test]
+async fn what_was_made_is_applied_to_from_then_on() {
+    let world = World::leading(&infrastructure()).await;
+    let writes = world.server.writes();
+    assert!(writes.iter().all(|write| write.starts_with("POST ")), "{writes:?}");
+    world.set(&with_ports(2, &[80, 443]));
+    world.provisioner.acknowledged(&infrastructure().gateway, 2);
+    world.until(|world| world.ports() == [80, 443]).await;
+    world.settle().await;
+    let writes = world.server.writes().split_off(writes.len());
+    let of_service: Vec<_> = writes.iter().filter(|write| write.ends_with(SERVICE)).collect();
+    assert_eq!(of_service.len(), 2, "the fields become those of an apply, and are applied: {writes:?}");
+    assert_eq!(world.server.object(SERVICE).unwrap()["metadata"]["managedFields"][0]["operation"], "Apply");
+    world.set(&with_ports(3, &[80]));
+    world.until(|world| world.ports() == [80]).await;
+    world.settle().await;
+    let of_service = world.server.writes().iter().filter(|write| write.ends_with(SERVICE)).count();
+    assert_eq!(of_service, 4, "once");
+}
+
+/// As `kubectl delete --cascade=orphan` leaves them.
+fn orphan(server: &ApiServer) {
+    for path in server.paths() {
+        let mut object = server.object(&path).unwrap();
+        object["metadata"].as_object_mut().unwrap().remove("ownerReferences");
+        server.store(&path, object);
+    }
+}
+
+#[tokio::test]
+async fn orphans_are_adopted_by_a_gateway_that_lives() {
+    let world = World::leading(&infrastructure()).await;
+    orphan(&world.server);
+    let uids = |world: &World| OBJECTS.map(|path| world.server.object(path).unwrap()["metadata"]["uid"].clone());
+    let before = uids(&world);
+    world.provisioner.lead(false);
+    let other = World::beside(world.server.clone());
+    other.lead(&Infrastructure { uid: "77aa".into(), ..infrastructure() }).await;
+    assert_eq!(uids(&other), before);
+    for path in OBJECTS {
+        assert_eq!(other.server.object(path).unwrap()["metadata"]["ownerReferences"][0]["uid"], "77aa", "{path}");
+    }
+    assert_eq!(other.problems(), []);
+}
+
+#[tokio::test]
+async fn orphans_that_cannot_be_adopted_are_told_with_the_remedy() {
+    let world = World::leading(&infrastructure()).await;
+    orphan(&world.server);
+    // As an admission policy does.
+    world.server.fail(|method, _| (*method == http::Method::PATCH).then_some(403));
+    world.provisioner.lead(false);
+    world.provisioner.lead(true);
+    world.until(|world| !world.problems().is_empty()).await;
+    let (cause, message) = world.problems().remove(0);
+    assert_eq!(cause, Cause::NotOurs);
+    assert!(message.contains("--cascade=orphan") && message.contains("delete it"), "{message}");
+}
+
+#[tokio::test]
+async fn orphans_without_a_gateway_stay() {
+    let world = World::leading(&infrastructure()).await;
+    orphan(&world.server);
+    world.remove(&infrastructure().gateway);
+    world.settle().await;
+    assert_eq!(world.server.paths(), OBJECTS);
+    assert_eq!(world.problems(), []);
+}
+
+#[tokio::test]
 async fn everything_goes_with_the_gateway() {
     let world = World::leading(&infrastructure()).await;
     world.remove(&infrastructure().gateway);
@@ -388,7 +471,7 @@ async fn a_namespace_that_goes_is_left_alone() {
 #[tokio::test]
 async fn refusals_are_told_and_tried_again() {
     let world = World::start().await;
-    world.server.fail(|method, path| (*method == http::Method::PATCH && path.contains("/services/")).then_some(422));
+    world.server.fail(|method, path| (*method == http::Method::POST && path.contains("/services/")).then_some(422));
     world.set(&infrastructure());
     world.provisioner.ca_bundle("CA");
     world.provisioner.lead(true);

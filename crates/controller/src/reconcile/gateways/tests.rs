@@ -267,6 +267,52 @@ fn a_refusal_is_shown_until_it_is_overcome() {
 }
 
 #[test]
+fn a_port_that_cannot_be_bound_is_its_listeners_trouble_alone() {
+    let now = Instant::now();
+    let mut gateways = gateways();
+    let gateway = json!({
+        "apiVersion": "gateway.networking.k8s.io/v1", "kind": "Gateway", "metadata": {"name": "web", "namespace": "infra", "generation": 1},
+        "spec": {"gatewayClassName": "portcullis", "listeners": [
+            {"name": "good", "port": 80, "protocol": "HTTP"}, {"name": "bad", "port": 81, "protocol": "HTTP"},
+        ]},
+    });
+    gateways.gateway(&serde_json::from_value(gateway).unwrap());
+    let listener = |name: &str| {
+        json!({
+            "name": name, "attachedRoutes": 0, "supportedKinds": [],
+            "conditions": [{"type": "Programmed", "status": "True", "reason": "Programmed", "message": "", "lastTransitionTime": "2026-01-01T00:00:00Z"}],
+        })
+    };
+    let mut status = status(1, "True");
+    status.listeners = serde_json::from_value(json!([listener("good"), listener("bad")])).unwrap();
+    gateways.status(name(), Some(status));
+    let unbound =
+        UnboundPorts { gateway_generation: 1, ports: [(81, "cannot listen on [::]:81: in use".to_owned())].into() };
+    let message = unbound.to_string().as_str().into();
+    gateways
+        .data_plane(DataPlaneEvent::Refused { gateway: name(), pod: "a".into(), version: version(1), message }, now);
+
+    let effects = gateways.effects();
+    assert_eq!(effects.served, [(name(), 1)], "the ports beside it may be shown");
+    let Some(News::Desired(_, Some(ObjectStatus::Gateway(status)))) = effects.news.into_iter().next_back() else {
+        panic!()
+    };
+    let reason = |conditions: &[portcullis_api::meta::Condition], kind: &str| {
+        conditions.iter().find(|condition| condition.r#type == kind).map(|condition| condition.reason.clone()).unwrap()
+    };
+    assert_eq!(reason(&status.conditions, "Programmed"), "Programmed");
+    assert_eq!(reason(&status.conditions, UP_TO_DATE), "Refused");
+    let of_listeners: Vec<_> =
+        status.listeners.iter().map(|listener| reason(&listener.conditions, "Programmed")).collect();
+    assert_eq!(of_listeners, ["Programmed", "PortUnavailable"]);
+    let message = &status.listeners[1].conditions[0].message;
+    assert!(message.contains("cannot listen on [::]:81: in use (pod a)"), "{message}");
+
+    gateways.data_plane(acknowledged("a", 1), now);
+    assert_eq!(told(&mut gateways, UP_TO_DATE).0, "UpToDate");
+}
+
+#[test]
 fn nodes_matter_to_services_on_their_ports_alone() {
     let mut gateways = gateways();
     gateways.effects();
