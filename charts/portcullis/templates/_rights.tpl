@@ -87,6 +87,10 @@ What the controller may do, by where it holds. A test holds these lists against 
 - apiGroups: [apps]
   resources: [replicasets]
   verbs: [get]
+# What was found about objects, told on them.
+- apiGroups: [events.k8s.io]
+  resources: [events]
+  verbs: [create]
 {{- end }}
 
 {{/* Where Secrets may be read. */}}

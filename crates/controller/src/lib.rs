@@ -10,12 +10,14 @@
 //! | `reconcile` | the loop: events of the cluster to the compiler, and what it says to everyone else |
 //! | `gateway_status` | what only the controller knows, laid over the status that the compiler gave |
 //! | `status` | writes statuses, and keeps what others wrote |
+//! | [`events`] | tells findings as Events on the objects that they are about |
 //! | [`identity`] | certificates for data planes |
 //! | [`serve`] | streams of configuration |
 //! | [`infrastructure`] | Deployments, Services and the like of data planes |
 
 pub mod options;
 
+pub mod events;
 pub mod identity;
 pub mod infrastructure;
 pub mod serve;

@@ -1,9 +1,9 @@
 //! The loop: what becomes known goes to the compiler, and what it says to everyone else.
 //!
 //! In flow events of the cluster, the word of data planes, who leads, and the authority's bundle. Out flow configurations to the streams,
-//! statuses to the writer, what must exist to the provisioner, and what is wanted to the watch. Nothing leaves before everything has been
-//! listed and what is wanted at first has been read; and when something new is wanted, nothing leaves until that has been read, so that a
-//! listener is not without its certificate in between.
+//! statuses and findings to their writers, what must exist to the provisioner, and what is wanted to the watch. Nothing leaves before
+//! everything has been listed and what is wanted at first has been read; and when something new is wanted, nothing leaves until that has
+//! been read, so that a listener is not without its certificate in between.
 
 mod compiling;
 mod gateways;
@@ -27,6 +27,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 
 use crate::clock;
+use crate::events::EventWriter;
 use crate::identity::Authority;
 use crate::infrastructure::{self, Provisioner};
 use crate::leader::Leadership;
@@ -61,6 +62,7 @@ pub(crate) struct Outputs {
     pub(crate) server: ConfigServer,
     pub(crate) provisioner: Provisioner,
     pub(crate) status: StatusWriter,
+    pub(crate) events: EventWriter,
     pub(crate) authority: Arc<Authority>,
     /// Opened with the first configuration.
     pub(crate) gate: Gate,
@@ -138,6 +140,7 @@ impl Reconciler {
     pub(crate) async fn run(mut self, mut inputs: Inputs, drain: DrainWatch) -> Result<(), LoopError> {
         let ended = self.turns(&mut inputs, &drain).await;
         self.outputs.status.lead(false);
+        self.outputs.events.lead(false);
         self.outputs.provisioner.lead(false);
         self.outputs.authority.lead(false);
         ended
@@ -286,6 +289,7 @@ impl Reconciler {
             self.outputs.provisioner.set(delta.infrastructure);
         }
         self.outputs.provisioner.changed(&changes);
+        self.outputs.events.update(&changes, delta.findings);
         let mut news = Vec::with_capacity(changes.len() + delta.status.len());
         news.extend(delta.status.into_iter().filter_map(|change| self.status(change)));
         for change in changes {
@@ -425,6 +429,7 @@ impl Reconciler {
         let writes = self.leading && self.published;
         self.outputs.provisioner.lead(writes);
         self.outputs.status.lead(writes);
+        self.outputs.events.lead(writes);
         if writes {
             for (gateway, generation) in self.gateways.all_served() {
                 self.outputs.provisioner.acknowledged(&gateway, generation);

@@ -15,6 +15,7 @@ use portcullis_runtime::server::Limits;
 use portcullis_runtime::telemetry::{self, TelemetryServer};
 use portcullis_runtime::threads;
 
+use crate::events::{EventOptions, EventWriter};
 use crate::identity::{Authority, AuthorityError, AuthorityOptions};
 use crate::infrastructure::{InfrastructureOptions, Provisioner, RenderOptions, names};
 use crate::leader::{Elector, LeaderOptions};
@@ -88,6 +89,8 @@ pub async fn run(options: Options, drain: &Drain) -> Result<(), RunError> {
     let status =
         StatusOptions { controller_name: options.controller_name.as_str().into(), request_limit: REQUEST_LIMIT };
     let status = StatusWriter::start(client.clone(), status, &registry, registry.claim(0))?;
+    let teller = EventOptions::new(&options.pod_name, REQUEST_LIMIT);
+    let teller = EventWriter::start(client.clone(), teller, &registry)?;
     let elector = Elector::start(client.clone(), leader_options(&options, server.stream_address()), &registry)?;
     let selection = Selection { scope: options.scope.clone(), owned: true };
     let (watch, events) = Watch::start(client, selection);
@@ -99,7 +102,8 @@ pub async fn run(options: Options, drain: &Drain) -> Result<(), RunError> {
         bundle: authority.bundle(),
         problems: provisioner.problems(),
     };
-    let outputs = Outputs { watch: Arc::new(watch), server, provisioner, status, authority, gate: lists };
+    let outputs =
+        Outputs { watch: Arc::new(watch), server, provisioner, status, events: teller, authority, gate: lists };
     let reconciler = Reconciler::new(compile_options(&options), outputs, &registry, registry.claim(1))?;
     let ended = reconciler.run(inputs, drain.watch()).await;
     alive.store(false, Ordering::Relaxed);

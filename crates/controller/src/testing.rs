@@ -66,6 +66,12 @@ impl ApiServer {
         self.state.lock().unwrap().objects.get(path).cloned()
     }
 
+    /// The objects below a path.
+    pub(crate) fn with_prefix(&self, path: &str) -> Vec<Value> {
+        let state = self.state.lock().unwrap();
+        state.objects.iter().filter(|(at, _)| at.starts_with(path)).map(|(_, object)| object.clone()).collect()
+    }
+
     pub(crate) fn delete(&self, path: &str) {
         self.state.lock().unwrap().objects.remove(path);
     }

@@ -3,7 +3,7 @@
 use super::manifests::{self, NAMESPACE, Settings};
 use portcullis_api::{EXPERIMENTAL_GATEWAY_GROUP, GATEWAY_GROUP};
 use portcullis_cluster::Right;
-use portcullis_controller::{identity, infrastructure};
+use portcullis_controller::{events, identity, infrastructure};
 use serde_json::Value;
 use std::collections::BTreeSet;
 
@@ -49,7 +49,7 @@ fn add(needed: &mut Granted, group: &str, resource: &str, name: &str, verbs: &[&
 #[test]
 fn the_cluster_role_grants_what_is_needed_and_nothing_else() {
     let mut needed = Granted::new();
-    let tables: [&[Right]; 3] = [portcullis_cluster::RIGHTS, identity::RIGHTS, infrastructure::RIGHTS];
+    let tables: [&[Right]; 4] = [portcullis_cluster::RIGHTS, identity::RIGHTS, infrastructure::RIGHTS, events::RIGHTS];
     for right in tables.into_iter().flatten() {
         add(&mut needed, right.group, right.resource, "", right.verbs);
     }
