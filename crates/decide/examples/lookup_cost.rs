@@ -80,9 +80,10 @@ fn measure(shape: Shape, count: usize) {
     assert!(linked.problems().is_empty());
 
     let changed = Arc::new(route(shape, count / 2, "other"));
+    let touched = std::collections::BTreeSet::from([changed.key.clone()]);
     config.routes.insert(changed.key.clone(), changed);
     let start = Instant::now();
-    linked = Linked::link(&config, Some(&linked));
+    linked = Linked::relink(&config, &linked, &touched);
     let change = start.elapsed();
 
     let spread: Vec<_> = (0..count).step_by((count / 64).max(1)).collect();

@@ -1,6 +1,7 @@
 //! Hosts: reading them, and maps from hostnames.
 
 use crate::HostRefusal;
+use crate::shared::SharedMap;
 use foldhash::fast::FixedState;
 use portcullis_model::Hostname;
 use std::borrow::Cow;
@@ -87,11 +88,12 @@ fn split_port(received: &str) -> Result<(&str, Option<&str>), HostRefusal> {
     }
 }
 
-/// Values by hostname, found from a host: the exact name, then wildcards from the longest to the shortest, then any.
+/// Values by hostname, found from a host: the exact name, then wildcards from the longest to the shortest, then any. Copies share what
+/// they have in common.
 #[derive(Clone, Debug)]
 pub(crate) struct HostMap<T> {
-    exact: Map<Arc<str>, T>,
-    suffixes: Map<Arc<str>, T>,
+    exact: SharedMap<Arc<str>, T>,
+    suffixes: SharedMap<Arc<str>, T>,
     any: Option<T>,
     /// The length of the longest suffix: longer ones need not be looked up.
     longest_suffix: usize,
@@ -99,11 +101,11 @@ pub(crate) struct HostMap<T> {
 
 impl<T> Default for HostMap<T> {
     fn default() -> Self {
-        Self { exact: Map::default(), suffixes: Map::default(), any: None, longest_suffix: 0 }
+        Self { exact: SharedMap::default(), suffixes: SharedMap::default(), any: None, longest_suffix: 0 }
     }
 }
 
-impl<T> HostMap<T> {
+impl<T: Clone> HostMap<T> {
     pub(crate) fn get(&self, hostname: &Hostname) -> Option<&T> {
         match hostname {
             Hostname::Any => self.any.as_ref(),
@@ -115,7 +117,7 @@ impl<T> HostMap<T> {
     pub(crate) fn insert(&mut self, hostname: &Hostname, value: T) {
         match hostname {
             Hostname::Any => self.any = Some(value),
-            Hostname::Exact(name) => drop(self.exact.insert(name.clone(), value)),
+            Hostname::Exact(name) => self.exact.insert(name.clone(), value),
             Hostname::Wildcard(suffix) => {
                 self.longest_suffix = self.longest_suffix.max(suffix.len());
                 self.suffixes.insert(suffix.clone(), value);
@@ -126,8 +128,8 @@ impl<T> HostMap<T> {
     pub(crate) fn remove(&mut self, hostname: &Hostname) {
         match hostname {
             Hostname::Any => self.any = None,
-            Hostname::Exact(name) => drop(self.exact.remove(name)),
-            Hostname::Wildcard(suffix) => drop(self.suffixes.remove(suffix)),
+            Hostname::Exact(name) => self.exact.remove(name),
+            Hostname::Wildcard(suffix) => self.suffixes.remove(suffix),
         }
     }
 

@@ -27,6 +27,7 @@ pub mod path;
 mod pattern;
 mod query;
 mod request;
+mod shared;
 mod table;
 mod weight;
 

@@ -1,14 +1,15 @@
 //! Config → Linked.
 //!
-//! Routes are compared with those of the previous configuration by reference, then by content. What a changed route
-//! touches (the hosts of the listeners that it is or was attached to) is built anew; all else is shared.
+//! Routes that may have changed are compared with those of the previous configuration by reference, then by content. What a changed
+//! route touches (the hosts of the listeners that it is or was attached to) is built anew; all else is shared.
 
 mod route;
 
 use crate::host::HostMap;
+use crate::shared::SharedMap;
 use crate::table::HostTable;
 use crate::{LinkProblem, Linked, LinkedListener, LinkedObject, LinkedRoute, Port, TelemetrySlot};
-use portcullis_model::{Config, Hostname, Listener, ListenerKey, ListenerProtocol, RouteKey};
+use portcullis_model::{Config, Hostname, Listener, ListenerKey, ListenerProtocol, Route, RouteKey};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
@@ -17,14 +18,36 @@ impl Linked {
     ///
     /// Never fails as a whole: what cannot be linked fails closed and is listed in [`Linked::problems`].
     pub fn link(config: &Config, previous: Option<&Linked>) -> Linked {
-        let previous = previous.filter(|previous| previous.gateway == config.gateway.name);
-        let (routes, mut changes) = link_routes(config, previous);
-        changes.add_new_listeners(config, previous, &routes);
-        let listeners = link_listeners(config, previous, &changes);
-        let mut problems: Vec<_> = routes.iter().flat_map(|route| &route.problems).cloned().collect();
-        let ports = link_ports(&listeners, previous, &mut problems);
-        Linked { gateway: config.gateway.name.clone(), ports, listeners, routes, problems }
+        match previous.filter(|previous| previous.gateway == config.gateway.name) {
+            Some(previous) => Self::relink(config, previous, &changed(config, previous)),
+            None => link(config, None, config.routes.keys()),
+        }
     }
+
+    /// The same where it is known which routes are new, changed or gone since `previous`, which must be the same Gateway's: costs what
+    /// these touch, whatever the number of others. Listeners are all compared.
+    pub fn relink(config: &Config, previous: &Linked, routes: &BTreeSet<RouteKey>) -> Linked {
+        link(config, Some(previous), routes.iter())
+    }
+}
+
+fn link<'a>(config: &Config, previous: Option<&Linked>, touched: impl Iterator<Item = &'a RouteKey>) -> Linked {
+    let (routes, broken, mut changes) = link_routes(config, previous, touched);
+    changes.add_new_listeners(config, previous, &routes);
+    let listeners = link_listeners(config, previous, &changes);
+    let mut problems: Vec<_> = broken.values().flat_map(|route| &route.problems).cloned().collect();
+    let ports = link_ports(&listeners, previous, &mut problems);
+    Linked { gateway: config.gateway.name.clone(), ports, listeners, routes, broken, problems }
+}
+
+/// The routes of which another one was linked.
+fn changed(config: &Config, previous: &Linked) -> BTreeSet<RouteKey> {
+    let is_same = |key: &RouteKey, source: &Arc<Route>| {
+        previous.routes.get(key).is_some_and(|linked| Arc::ptr_eq(&linked.source, source))
+    };
+    let new = config.routes.iter().filter(|(key, source)| !is_same(key, source)).map(|(key, _)| key);
+    let gone = previous.routes.keys().filter(|key| !config.routes.contains_key(key));
+    new.chain(gone).cloned().collect()
 }
 
 /// What has to be built anew.
@@ -57,29 +80,42 @@ impl Changes {
     }
 
     /// A listener that was not there before takes all of its routes, changed or not.
-    fn add_new_listeners(&mut self, config: &Config, previous: Option<&Linked>, routes: &[Arc<LinkedRoute>]) {
+    fn add_new_listeners(&mut self, config: &Config, previous: Option<&Linked>, routes: &Routes) {
         let is_new = |key: &ListenerKey| {
             config.listeners.contains_key(key) && !previous.is_some_and(|linked| linked.listeners.contains_key(key))
         };
         if previous.is_some() && !config.listeners.keys().any(is_new) {
             return;
         }
-        routes.iter().for_each(|route| self.add_attached(route, is_new));
+        // In the order of their keys, as everything that goes into a host.
+        let routes = config.routes.keys().filter_map(|key| routes.get(key));
+        routes.for_each(|route| self.add_attached(route, is_new));
     }
 }
 
-fn link_routes(config: &Config, previous: Option<&Linked>) -> (Vec<Arc<LinkedRoute>>, Changes) {
+type Routes = SharedMap<RouteKey, Arc<LinkedRoute>>;
+type Broken = BTreeMap<RouteKey, Arc<LinkedRoute>>;
+
+fn link_routes<'a>(
+    config: &Config,
+    previous: Option<&Linked>,
+    touched: impl Iterator<Item = &'a RouteKey>,
+) -> (Routes, Broken, Changes) {
     let mut changes = Changes::default();
     let mut linker = route::Linker::default();
-    let mut routes = Vec::with_capacity(config.routes.len());
-    let mut old = previous.map(|linked| linked.routes.iter()).unwrap_or_default().peekable();
-    for (key, source) in &config.routes {
-        while let Some(gone) = old.next_if(|old| old.key < *key) {
-            changes.add_gone(gone);
-        }
-        let old = old.next_if(|old| old.key == *key);
-        if let Some(same) = old.filter(|old| Arc::ptr_eq(&old.source, source) || old.source == *source) {
-            routes.push(same.clone());
+    let (mut routes, mut broken) =
+        previous.map(|linked| (linked.routes.clone(), linked.broken.clone())).unwrap_or_default();
+    for key in touched {
+        let old = previous.and_then(|linked| linked.routes.get(key));
+        let Some(source) = config.routes.get(key) else {
+            if let Some(gone) = old {
+                changes.add_gone(gone);
+                routes.remove(key);
+                broken.remove(key);
+            }
+            continue;
+        };
+        if old.is_some_and(|old| Arc::ptr_eq(&old.source, source) || old.source == *source) {
             continue;
         }
         let route = Arc::new(linker.route(source, old.map(|old| &**old)));
@@ -89,10 +125,16 @@ fn link_routes(config: &Config, previous: Option<&Linked>) -> (Vec<Arc<LinkedRou
         if previous.is_some() {
             changes.add_attached(&route, |_| true);
         }
-        routes.push(route);
+        match route.problems.is_empty() {
+            true => drop(broken.remove(key)),
+            false => drop(broken.insert(key.clone(), route.clone())),
+        }
+        routes.insert(key.clone(), route);
     }
-    old.for_each(|gone| changes.add_gone(gone));
-    (routes, changes)
+    if previous.is_none() {
+        routes.shrink_to_fit();
+    }
+    (routes, broken, changes)
 }
 
 fn link_listeners(

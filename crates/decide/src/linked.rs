@@ -2,6 +2,7 @@
 
 use crate::filter::{LinkedFilter, LinkedRedirect};
 use crate::host::HostMap;
+use crate::shared::SharedMap;
 use crate::table::{HostTable, LinkedMatch};
 use portcullis_model::{
     BackendKey, CertificateKey, Failure, Hostname, Listener, ListenerKey, ListenerProtocol, ListenerState, ObjectName,
@@ -19,8 +20,9 @@ pub struct Linked {
     pub(crate) gateway: ObjectName,
     pub(crate) ports: BTreeMap<u16, Arc<Port>>,
     pub(crate) listeners: BTreeMap<ListenerKey, Arc<LinkedListener>>,
-    /// Sorted by key.
-    pub(crate) routes: Vec<Arc<LinkedRoute>>,
+    pub(crate) routes: SharedMap<RouteKey, Arc<LinkedRoute>>,
+    /// The routes that have problems.
+    pub(crate) broken: BTreeMap<RouteKey, Arc<LinkedRoute>>,
     pub(crate) problems: Vec<LinkProblem>,
 }
 
@@ -40,9 +42,9 @@ impl Linked {
         self.ports.get(&number)
     }
 
-    /// The routes, sorted by key.
-    pub fn routes(&self) -> &[Arc<LinkedRoute>] {
-        &self.routes
+    /// One route.
+    pub fn route(&self, key: &RouteKey) -> Option<&Arc<LinkedRoute>> {
+        self.routes.get(key)
     }
 
     /// What could not be linked. The pieces named here fail closed.

@@ -35,6 +35,7 @@ proptest! {
         let mut linked = Linked::link(&config, None);
         for (at, kind, bytes) in changes {
             let mut source = Source(&bytes);
+            let before = config.clone();
             match kind {
                 0 => world::add_listener(&mut config, ["l0", "l1", "l2", "l3", "l4", "l5"][at % 6], &mut source),
                 1 => drop(config.routes.keys().nth(at).cloned().and_then(|key| config.routes.remove(&key))),
@@ -44,12 +45,20 @@ proptest! {
                 let first = config.listeners.keys().next().cloned();
                 first.and_then(|key| config.listeners.remove(&key));
             }
+            let keys = before.routes.keys().chain(config.routes.keys());
+            let touched = keys.filter(|key| before.routes.get(key) != config.routes.get(key)).cloned().collect();
+            let relinked = Linked::relink(&config, &linked, &touched);
             linked = Linked::link(&config, Some(&linked));
             let fresh = Linked::link(&config, None);
             prop_assert_eq!(linked.problems(), fresh.problems());
+            prop_assert_eq!(relinked.problems(), fresh.problems());
             for request in &requests {
                 let request = world::request(&mut Source(request));
                 prop_assert_eq!(decide(&linked, &request), decide(&fresh, &request), "{:?}", request);
+                prop_assert_eq!(decide(&relinked, &request), decide(&fresh, &request), "{:?}", request);
+            }
+            if at % 2 == 0 {
+                linked = relinked;
             }
         }
     }

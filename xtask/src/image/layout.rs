@@ -87,6 +87,8 @@ fn config(image: &Image<'_>, files: &str) -> Value {
         "config": {
             "User": USER,
             "Entrypoint": ["/portcullis"],
+            // The allocator would ask for pages of 2 MiB, which costs a small process half as much memory again and more.
+            "Env": ["MIMALLOC_ALLOW_THP=0"],
             "WorkingDir": "/",
             "Labels": annotations(image),
         },

@@ -209,7 +209,8 @@ impl Control {
         let linked = match unchanged {
             Some(previous) => Some((previous.linked.clone(), previous.tls.clone())),
             None => {
-                let routes = (!touched.anew && !self.unlinked.remove(name)).then_some(&touched.routes);
+                let is_whole = self.unlinked.remove(name) || touched.anew;
+                let routes = (!is_whole).then_some(&touched.routes);
                 link(config, previous.as_deref(), routes, &mut self.tls, &mut self.problems)
             }
         };
