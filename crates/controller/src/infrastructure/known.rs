@@ -108,11 +108,9 @@ pub(crate) fn slimmed(kind: Kind, mut object: Value) -> Value {
     if let Some(annotations) = metadata["annotations"].as_object_mut() {
         annotations.retain(|name, _| [CONTROLLER_NAME, FULL_GATEWAY_NAME].contains(&name.as_str()));
     }
-    if let Some(fields) = metadata.as_object_mut() {
-        if let Some(Value::Array(entries)) = fields.get_mut("managedFields") {
-            entries.retain(|entry| entry["manager"] == FIELD_MANAGER);
-            entries.iter_mut().filter_map(Value::as_object_mut).for_each(|entry| _ = entry.remove("fieldsV1"));
-        }
+    if let Some(Value::Array(entries)) = metadata.get_mut("managedFields") {
+        entries.retain(|entry| entry["manager"] == FIELD_MANAGER);
+        entries.iter_mut().filter_map(Value::as_object_mut).for_each(|entry| _ = entry.remove("fieldsV1"));
     }
     match kind {
         Kind::Service => json!({"metadata": metadata, "spec": object["spec"].take()}),
