@@ -12,7 +12,8 @@ pub struct Upstreams {
     /// Addresses that may be connected to although the guard would refuse them (GatewayParameters).
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub allowed: Vec<Cidr>,
-    /// Addresses of the cluster's nodes: refused on every port, except to pods that share their node's network.
+    /// Addresses of the cluster's nodes: refused on every port, except to pods that share their node's network, and to those on the ports on
+    /// which nodes are controlled.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub nodes: Vec<IpAddr>,
     /// Where the cluster is controlled: API servers and the gateways' own controller. Port 0 stands for every port. Refused to every

@@ -124,7 +124,8 @@ impl Guard {
             if is_control_plane(SocketAddr::new(ip, address.port()), is_pod, known) {
                 return Some(AddressClass::ControlPlane);
             }
-            special(ip).or_else(|| is_node(SocketAddr::new(ip, address.port()), is_pod, known).then_some(AddressClass::Node))
+            special(ip)
+                .or_else(|| is_node(SocketAddr::new(ip, address.port()), is_pod, known).then_some(AddressClass::Node))
         })
     }
 }
@@ -312,10 +313,12 @@ mod tests {
     fn who_calls_a_node_a_pod_does_not_reach_what_controls_it() {
         let refusal = |address: &str, is_pod| Guard::default().refusal(address.parse().unwrap(), is_pod, &cluster());
         for port in [
-            10250, 10255, 10256, 10257, 10259, 10248, 10249, 10251, 10252, 2379, 2380, 2381, 6443, 16443, 2375, 2376, 9345,
-            22623, 22624,
+            10250, 10255, 10256, 10257, 10259, 10248, 10249, 10251, 10252, 2379, 2380, 2381, 6443, 16443, 2375, 2376,
+            9345, 22623, 22624,
         ] {
-            for node in ["192.168.0.1", "192.168.0.2", "[::ffff:192.168.0.2]", "[64:ff9b::192.168.0.2]", "[2002:c0a8:2::]"] {
+            for node in
+                ["192.168.0.1", "192.168.0.2", "[::ffff:192.168.0.2]", "[64:ff9b::192.168.0.2]", "[2002:c0a8:2::]"]
+            {
                 let address = format!("{node}:{port}");
                 assert!(refusal(&address, true).is_some(), "{address}");
                 assert!(refusal(&address, false).is_some(), "{address}");
@@ -334,7 +337,10 @@ mod tests {
     fn the_port_of_an_api_server_on_a_node_is_closed_on_all_nodes() {
         let known = Upstreams {
             nodes: ["192.168.0.1", "203.0.113.1"].iter().map(|text| text.parse().unwrap()).collect(),
-            control_plane: ["10.0.0.7:9090", "10.9.0.1:7443", "192.168.0.1:8443"].iter().map(|text| text.parse().unwrap()).collect(),
+            control_plane: ["10.0.0.7:9090", "10.9.0.1:7443", "192.168.0.1:8443"]
+                .iter()
+                .map(|text| text.parse().unwrap())
+                .collect(),
             ..Upstreams::default()
         };
         for (address, class) in [
