@@ -15,7 +15,8 @@
 //! | `rights` | what the controller must be allowed to do |
 //!
 //! A port that is added is shown by the Services when a data plane has acknowledged it ([`Provisioner::acknowledged`]); one that is removed
-//! leaves them at once. Ports of a Gateway without a Service are shown at once: its data plane is as new as they are.
+//! leaves them at once, while data planes serve it, and the NetworkPolicy lets it in, for another while. Ports of a Gateway without a Service
+//! are shown at once: its data plane is as new as they are.
 
 pub(crate) mod address;
 mod apply;

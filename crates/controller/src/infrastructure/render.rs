@@ -4,7 +4,7 @@
 //! apply: the same ones for the same input. Nothing of listeners is in the Deployment, so that no listener ever rolls a pod; ports stand in
 //! the Services and the NetworkPolicy.
 
-mod deployment;
+pub(crate) mod deployment;
 mod network_policy;
 mod scale;
 mod service;
@@ -42,6 +42,8 @@ pub(crate) struct Services {
     pub(crate) asked: BTreeMap<String, Asked>,
     /// Ports that may be shown now.
     pub(crate) ports: BTreeSet<(u16, TransportProtocol)>,
+    /// Ports that are not wanted any more, and that data planes still serve while load balancers hear of it.
+    pub(crate) closing: BTreeSet<(u16, TransportProtocol)>,
 }
 
 /// One object as it must be.
@@ -75,7 +77,7 @@ pub(crate) fn render(
         let places = places(infrastructure, &context.names, &services.asked);
         objects.extend(places.iter().map(|place: &Place| context.service(place, &services.ports)));
     }
-    objects.extend(context.network_policy(&infrastructure.ports));
+    objects.extend(context.network_policy(&infrastructure.ports | &services.closing));
     objects.extend(context.disruption_budget());
     objects.push(context.deployment());
     objects.extend(context.autoscaler());

@@ -13,6 +13,7 @@ use super::apply::{Job, Objects, Outcome, Problem};
 use super::kind::Kind;
 use super::known::{Claim, Known, claim, holds, text};
 use super::names::names;
+use super::render::deployment::shutdown_delay;
 use super::render::{RenderOptions, Services};
 
 type Port = (u16, TransportProtocol);
@@ -27,6 +28,8 @@ const REPAIR_PAUSE: Duration = Duration::from_secs(5);
 const LEAVING_PAUSE: Duration = Duration::from_millis(250);
 /// When a namespace that is about to go is looked at again.
 const NAMESPACE_PAUSE: Duration = Duration::from_secs(30);
+/// How much longer than data planes serve a port that was removed it is let in: they hear of it later.
+const CLOSING_MARGIN: Duration = Duration::from_secs(10);
 const FIRST_RETRY: Duration = Duration::from_millis(200);
 const LAST_RETRY: Duration = Duration::from_secs(30);
 
@@ -41,6 +44,8 @@ pub(crate) struct Table {
     entries: HashMap<ObjectName, Entry>,
     /// Entries that wait, and since which moment they may run.
     due: BTreeSet<(Instant, ObjectName)>,
+    /// When ports that were removed are closed for good.
+    closing: BTreeSet<(Instant, ObjectName)>,
     /// Highest generations that data planes acknowledged, of Gateways that may not be known yet.
     acknowledged: HashMap<ObjectName, i64>,
     problems: Arc<BTreeMap<ObjectName, Vec<Problem>>>,
@@ -61,6 +66,8 @@ struct Entry {
     wanted: Option<Arc<Infrastructure>>,
     /// At which generation each wanted port came.
     ports: BTreeMap<Port, i64>,
+    /// Ports that were removed, and until when data planes may still serve them.
+    closing: BTreeMap<Port, Instant>,
     known: Objects,
     state: State,
     failures: u32,
@@ -161,7 +168,7 @@ impl Table {
                 }
             }
             let entry = self.entries.entry(change.gateway.clone()).or_default();
-            entry.set(change.infrastructure);
+            self.closing.extend(entry.set(change.infrastructure, now).map(|at| (at, change.gateway.clone())));
             if entry.ports.is_empty() && entry.wanted.is_none() && !self.leading {
                 self.entries.remove(&change.gateway);
                 continue;
@@ -227,12 +234,17 @@ impl Table {
             (self.survey.running, self.survey.due) = (true, None);
             return Some(Task::Survey);
         }
+        while self.closing.first().is_some_and(|(at, _)| *at <= now) {
+            let Some((_, gateway)) = self.closing.pop_first() else { break };
+            self.wake(&gateway, now);
+        }
         // Before all objects have been listed it is not known what is to be deleted.
         let (at, gateway) = self.due.first().filter(|(at, _)| *at <= now && self.survey.done)?.clone();
         self.due.remove(&(at, gateway.clone()));
         let acknowledged = self.acknowledged.get(&gateway).copied();
         let entry = self.entries.get_mut(&gateway)?;
         entry.state = State::Running { again: false };
+        entry.closing.retain(|_, at| *at > now);
         let services = entry.services(&gateway, acknowledged);
         Some(Task::Job(Box::new(Job {
             gateway,
@@ -249,7 +261,8 @@ impl Table {
             return None;
         }
         let jobs = self.due.first().filter(|_| self.survey.done).map(|(at, _)| *at);
-        jobs.into_iter().chain(self.survey.due).min()
+        let closing = self.closing.first().map(|(at, _)| *at);
+        jobs.into_iter().chain(self.survey.due).chain(closing).min()
     }
 
     /// What of the problems of a Gateway was not there before.
@@ -386,12 +399,22 @@ impl Table {
 }
 
 impl Entry {
-    fn set(&mut self, wanted: Option<Arc<Infrastructure>>) {
+    /// Takes what is wanted; returns until when ports that are gone with it may still be served.
+    fn set(&mut self, wanted: Option<Arc<Infrastructure>>, now: Instant) -> Option<Instant> {
         let same = |a: &Infrastructure, b: &Infrastructure| a.uid == b.uid;
         if !matches!((&self.wanted, &wanted), (Some(old), Some(new)) if same(old, new)) {
             self.ports.clear();
+            self.closing.clear();
         }
+        let mut closes_at = None;
         if let Some(wanted) = &wanted {
+            let delay = wanted.parameters.as_deref().map(shutdown_delay).unwrap_or_default();
+            let at = now + delay + CLOSING_MARGIN;
+            for port in self.ports.keys().filter(|port| !wanted.ports.contains(port)) {
+                self.closing.insert(*port, at);
+                closes_at = Some(at);
+            }
+            self.closing.retain(|port, _| !wanted.ports.contains(port));
             self.ports.retain(|port, _| wanted.ports.contains(port));
             for port in &wanted.ports {
                 self.ports.entry(*port).or_insert(wanted.generation);
@@ -401,6 +424,7 @@ impl Entry {
         }
         self.wanted = wanted;
         self.failures = 0;
+        closes_at
     }
 
     fn is_running(&self) -> bool {
@@ -428,7 +452,7 @@ impl Entry {
             is_new || existing.contains(port) || acknowledged.is_some_and(|acknowledged| acknowledged >= since)
         };
         let ports = self.ports.iter().filter(|(port, since)| may_be_shown(port, **since)).map(|(port, _)| *port);
-        Services { asked, ports: ports.collect() }
+        Services { asked, ports: ports.collect(), closing: self.closing.keys().copied().collect() }
     }
 
     /// Whether something tells that an object is not as it was applied; then it is forgotten, or marked.
@@ -531,6 +555,35 @@ mod tests {
         table.done(&job.gateway, Outcome::default(), now + UNCLAIMED_GRACE);
         assert_eq!(table.open(), 0);
         assert!(table.entries.is_empty());
+    }
+
+    #[test]
+    fn a_port_that_was_removed_is_let_in_as_long_as_data_planes_serve_it() {
+        let now = Instant::now();
+        let mut table = leading(now);
+        let gateway = infrastructure().gateway;
+        let set = |table: &mut Table, ports: &[u16], now| {
+            let ports = ports.iter().map(|port| (*port, TransportProtocol::Tcp)).collect();
+            let wanted = Some(Arc::new(Infrastructure { ports, ..infrastructure() }));
+            table.set(vec![InfrastructureChange { gateway: gateway.clone(), infrastructure: wanted }], now);
+        };
+        let closing = |table: &mut Table, now| {
+            let job = job(table, now).unwrap();
+            table.done(&job.gateway, Outcome::default(), now);
+            job.services.closing.iter().map(|(port, _)| *port).collect::<Vec<u16>>()
+        };
+        set(&mut table, &[80, 81, 82], now);
+        table.surveyed(Some(Vec::new()), now);
+        assert_eq!(closing(&mut table, now), Vec::<u16>::new());
+        set(&mut table, &[80], now);
+        assert_eq!(closing(&mut table, now), [81, 82]);
+        set(&mut table, &[80, 82], now);
+        assert_eq!(closing(&mut table, now), [81], "one came back");
+        assert_eq!(table.open(), 0, "nothing is to be done meanwhile");
+        let end = table.due().unwrap();
+        assert!(end >= now + Duration::from_secs(5), "as long as a pod that ends");
+        assert_eq!(closing(&mut table, end), Vec::<u16>::new());
+        assert!(job(&mut table, end).is_none());
     }
 
     #[test]

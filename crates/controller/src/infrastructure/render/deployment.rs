@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use portcullis_api::gateway_parameters::{LogLevel, ResourceRequirements, pod};
+use portcullis_api::gateway_parameters::{DataPlane, LogLevel, ResourceRequirements, pod};
 use portcullis_api::meta::IntOrString;
 use portcullis_api::shared::GatewayDuration;
 use portcullis_model::TELEMETRY_PORT;
@@ -148,12 +148,17 @@ impl Context<'_> {
     }
 
     fn shutdown_delay(&self) -> Duration {
-        parsed(self.parameters.shutdown_delay.as_ref(), SHUTDOWN_DELAY)
+        shutdown_delay(self.parameters)
     }
 
     fn drain_timeout(&self) -> Duration {
         parsed(self.parameters.drain_timeout.as_ref(), DRAIN_TIMEOUT)
     }
+}
+
+/// How long data planes go on accepting what is about to close.
+pub(crate) fn shutdown_delay(parameters: &DataPlane) -> Duration {
+    parsed(parameters.shutdown_delay.as_ref(), SHUTDOWN_DELAY)
 }
 
 /// What cannot be parsed has been refused before.

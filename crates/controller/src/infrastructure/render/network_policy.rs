@@ -20,7 +20,7 @@ use super::{Context, Kind, Rendered};
 const DNS_PORT: u16 = 53;
 
 impl Context<'_> {
-    pub(super) fn network_policy(&self, ports: &BTreeSet<(u16, TransportProtocol)>) -> Option<Rendered> {
+    pub(super) fn network_policy(&self, ports: BTreeSet<(u16, TransportProtocol)>) -> Option<Rendered> {
         if self.parameters.network_policy == Some(NetworkPolicyMode::Disabled) {
             return None;
         }
