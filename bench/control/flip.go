@@ -56,7 +56,7 @@ type change struct {
 
 // flip changes a route over and over while clients ask, and judges every answer afterwards.
 func (b *bed) flip(ctx context.Context, s settings) (*flipReport, error) {
-	say("%d flips, one each %s, under load", s.flips, s.pace)
+	say("flips: %d, one each %s, under load", s.flips, s.pace)
 	var changes []change
 	write := func() error {
 		version := len(changes)

@@ -44,7 +44,6 @@ type report struct {
 	Started      time.Time    `json:"started"`
 	LoadAverage  [2]string    `json:"loadAverage"`
 	Sizes        []sizeReport `json:"sizes"`
-	Flips        *flipReport  `json:"flips,omitempty"`
 }
 
 // sizeReport is what was measured with a number of routes.
@@ -60,6 +59,8 @@ type sizeReport struct {
 	// ControllerPerChange and DataPlanePerChange are milliseconds of CPU.
 	ControllerPerChange float64 `json:"controllerCpuMillisecondsPerChange"`
 	DataPlanePerChange  float64 `json:"dataPlaneCpuMillisecondsPerChange"`
+	// Flips are changes under load.
+	Flips *flipReport `json:"flips,omitempty"`
 }
 
 func main() {
@@ -130,13 +131,6 @@ func (b *bed) measure(ctx context.Context, s settings) (*report, error) {
 		present = routes
 		result.Sizes = append(result.Sizes, *size)
 	}
-	if s.flips > 0 {
-		flips, err := b.flip(ctx, s)
-		if err != nil {
-			return nil, fmt.Errorf("route flips: %w", err)
-		}
-		result.Flips = flips
-	}
 	result.LoadAverage[1] = loadAverage()
 	return result, nil
 }
@@ -165,6 +159,11 @@ func (b *bed) measureSize(ctx context.Context, s settings, present, routes int) 
 	size.ChangesPerSecond = float64(changes) / s.watch.Seconds()
 	size.ControllerPerChange = 1000 * (changing.Controller.Cores - size.Idle.Controller.Cores) / size.ChangesPerSecond
 	size.DataPlanePerChange = 1000 * (changing.DataPlane.Cores - size.Idle.DataPlane.Cores) / size.ChangesPerSecond
+	if s.flips > 0 {
+		if size.Flips, err = b.flip(ctx, s); err != nil {
+			return nil, fmt.Errorf("flips: %w", err)
+		}
+	}
 	return size, nil
 }
 

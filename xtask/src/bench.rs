@@ -1,11 +1,15 @@
 //! Measurements beside peers, in the same run, as ratios.
 //!
+//! `control`: how soon a route serves and what it costs, on a real Kubernetes; see there.
+//!
 //! `request`: one kept-alive HTTP/1.1 request with a response of 1 KiB, proxied. The proxy has one core, load and backend
 //! share the other; runs are interleaved. What is compared is the CPU time of the proxy's processes per request, as the kernel
 //! counts it, because it is steady where requests per second are not.
 
+mod control;
+
 use crate::step::{Outcome, Step, installed, say, target};
-use clap::ValueEnum;
+use clap::Subcommand;
 use serde_json::json;
 use std::fs;
 use std::net::{TcpListener, TcpStream};
@@ -14,10 +18,13 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 /// Which bench.
-#[derive(Clone, Copy, Debug, ValueEnum)]
+#[derive(Debug, Subcommand)]
 pub(crate) enum Bench {
     /// CPU time per proxied HTTP/1.1 request, beside nginx.
     Request,
+    /// How soon a route serves, what routes cost, and whether changes cost requests: on a cluster of its own, which takes root and some
+    /// 10 minutes; with --peer some 30 more.
+    Control(control::Options),
 }
 
 const ROUNDS: usize = 5;
@@ -25,9 +32,10 @@ const SECONDS: u32 = 4;
 const CONNECTIONS: &str = "64";
 
 /// Runs a bench and prints its table and JSON.
-pub(crate) fn run(bench: Bench) -> Outcome {
+pub(crate) fn run(bench: &Bench) -> Outcome {
     match bench {
         Bench::Request => request(),
+        Bench::Control(options) => control::run(options),
     }
 }
 

@@ -52,7 +52,8 @@ enum Task {
     /// Measure Portcullis beside its peers.
     Bench {
         /// Which bench.
-        name: bench::Bench,
+        #[command(subcommand)]
+        bench: bench::Bench,
     },
 }
 
@@ -68,7 +69,7 @@ fn main() -> ExitCode {
         Task::Conformance(options) => conformance::run(&options),
         Task::Deploy { check: true } => deploy::check(),
         Task::Deploy { check: false } => deploy::write(),
-        Task::Bench { name } => bench::run(name),
+        Task::Bench { bench } => bench::run(&bench),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,
