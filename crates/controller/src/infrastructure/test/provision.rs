@@ -355,16 +355,18 @@ async fn orphans_are_adopted_by_a_gateway_that_lives() {
 
 #[tokio::test]
 async fn orphans_that_cannot_be_adopted_are_told_with_the_remedy() {
-    let world = World::leading(&infrastructure()).await;
-    orphan(&world.server);
-    // As an admission policy does.
-    world.server.fail(|method, _| (*method == http::Method::PATCH).then_some(403));
-    world.provisioner.lead(false);
-    world.provisioner.lead(true);
-    world.until(|world| !world.problems().is_empty()).await;
-    let (cause, message) = world.problems().remove(0);
-    assert_eq!(cause, Cause::NotOurs);
-    assert!(message.contains("--cascade=orphan") && message.contains("delete it"), "{message}");
+    // As a webhook refuses, and as a ValidatingAdmissionPolicy does.
+    for code in [403, 422] {
+        let world = World::leading(&infrastructure()).await;
+        orphan(&world.server);
+        world.server.fail(move |method, _| (*method == http::Method::PATCH).then_some(code));
+        world.provisioner.lead(false);
+        world.provisioner.lead(true);
+        world.until(|world| !world.problems().is_empty()).await;
+        let (cause, message) = world.problems().remove(0);
+        assert_eq!(cause, Cause::NotOurs, "{message}");
+        assert!(message.contains("--cascade=orphan") && message.contains("delete it"), "{message}");
+    }
 }
 
 #[tokio::test]
