@@ -80,13 +80,15 @@ pub(super) fn install(cluster: &Cluster, folder: &Path) -> Outcome {
     let module = module["Dir"].as_str().ok_or("go did not say where the module is")?;
     let chart = format!("{module}/charts/gateway-helm");
     let crds = format!("{chart}/charts/crds/crds/generated");
+    // The module has the values as they are before a release fills in its images.
+    let values = format!("{chart}/values.tmpl.yaml");
     cluster.step(&["kubectl", "apply", "--server-side", "-f", &crds]).run()?;
     let gateway = format!("global.images.envoyGateway.image={GATEWAY_IMAGE}");
     let envoy = format!("global.images.envoyProxy.image={ENVOY_IMAGE}");
     let shutdown = format!("config.envoyGateway.provider.kubernetes.shutdownManager.image={GATEWAY_IMAGE}");
     let mut arguments =
         vec!["helm", "install", "envoy-gateway", &chart, "--namespace", NAMESPACE, "--create-namespace"];
-    arguments.extend(["--skip-crds", "--set", "crds.enabled=false", "--wait", "--timeout", "3m"]);
+    arguments.extend(["--values", &values, "--skip-crds", "--set", "crds.enabled=false", "--wait", "--timeout", "3m"]);
     // Nothing can be pulled: there is no registry.
     arguments.extend(["--set", "global.images.envoyGateway.pullPolicy=IfNotPresent"]);
     arguments.extend(["--set", &gateway, "--set", &envoy, "--set", &shutdown]);
