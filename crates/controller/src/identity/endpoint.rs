@@ -1,11 +1,14 @@
 //! The identity endpoint: `POST /v1/identity` over TLS, for data planes that have no certificate yet.
 //!
 //! In flow connections of anybody who reaches the port. Out flow certificates, or a class of error (`{"error":"owner"}`) that
-//! says no more than the caller could know. The bounds: connections in all, new ones per address and time, one request per connection,
-//! the size of head and body, the time for all of it, questions to the API server at a time.
+//! says no more than the caller could know. The bounds: connections in all, and per address at a time and by time, one request per connection,
+//! the size of head and body, the time for all of it, questions to the API server in all, and per address at a time and by time.
+//!
+//! None of them is by the Gateway that a caller claims: nothing of that is certain before the questions, and whoever reaches the port could
+//! use up what is another's.
 
 use std::convert::Infallible;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::pin::pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -27,18 +30,20 @@ use tokio_rustls::TlsAcceptor;
 use zeroize::Zeroizing;
 
 use super::authority::Authority;
-use super::issue::{IdentityRequest, Issuer, Known, Refusal};
-use super::rate::{Pace, Places, Rate};
+use super::issue::{Claim, IdentityRequest, Issuer, Known, Refusal};
+use super::rate::{Lines, Places, Rate, Turns};
 
 /// The only path.
 pub const PATH: &str = "/v1/identity";
 
 /// Open connections.
-const CONNECTIONS: usize = 512;
+const CONNECTIONS: usize = 1024;
 /// Those of one address: many pods may stand behind one address of a node.
-const CONNECTIONS_EACH: usize = 128;
+const CONNECTIONS_EACH: usize = 64;
 /// Requests that ask the API server at a time.
 const QUESTIONS: usize = 16;
+/// Those of one address.
+const QUESTIONS_EACH: usize = 4;
 const BODY_LIMIT: usize = 16 * 1024;
 const HEAD_LIMIT: usize = 16 * 1024;
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(5);
@@ -57,10 +62,13 @@ pub(crate) struct Endpoint {
 struct Shared {
     issuer: Issuer,
     connections: Arc<Semaphore>,
-    questions: Semaphore,
+    questions: Turns,
+    asked: Mutex<Rate>,
     outcomes: Family<Counter, 1>,
     /// Anybody who reaches the port can make refusals: they must not fill the log.
-    told: Mutex<Pace>,
+    refusals: Lines,
+    /// A data plane can ask as often as it likes: nor must this.
+    issued: Lines,
 }
 
 /// What came of a connection besides refusals.
@@ -69,6 +77,8 @@ enum Outcome {
     Refused(Refusal),
     /// 503: the API server or the authority is away, or too many ask.
     Unavailable,
+    /// 429: this address asks more often than its pods could need.
+    Throttled,
     /// 401: no bearer token.
     NoToken,
     /// 404, 405, 413: not a request of a data plane.
@@ -85,6 +95,7 @@ impl Outcome {
             Self::Issued => "issued",
             Self::Refused(refusal) => refusal.label(),
             Self::Unavailable => "unavailable",
+            Self::Throttled => "throttled",
             Self::NoToken => "no_token",
             Self::NotARequest(_) => "not_a_request",
             Self::Limited => "limited",
@@ -97,6 +108,7 @@ impl Outcome {
             Self::Issued => StatusCode::OK,
             Self::Refused(refusal) => refusal.status(),
             Self::Unavailable | Self::Limited | Self::Handshake => StatusCode::SERVICE_UNAVAILABLE,
+            Self::Throttled => StatusCode::TOO_MANY_REQUESTS,
             Self::NoToken => StatusCode::UNAUTHORIZED,
             Self::NotARequest(status) => *status,
         }
@@ -121,9 +133,11 @@ impl Endpoint {
         let shared = Shared {
             issuer: Issuer { client, authority, known: Box::new(known) },
             connections: Arc::new(Semaphore::new(CONNECTIONS)),
-            questions: Semaphore::new(QUESTIONS),
+            questions: Turns::new(QUESTIONS, QUESTIONS_EACH),
+            asked: Mutex::new(Rate::of_questions()),
             outcomes,
-            told: Mutex::default(),
+            refusals: Lines::default(),
+            issued: Lines::default(),
         };
         let listener = TcpListener::bind(address).await.map_err(|error| BindError::Bind { address, error })?;
         Ok(Self { listener, shared: Arc::new(shared) })
@@ -136,7 +150,7 @@ impl Endpoint {
 
     /// Serves until the drain begins; what is open has its own short time.
     pub(crate) async fn serve(self, drain: DrainWatch) {
-        let mut rate = Rate::default();
+        let mut rate = Rate::of_connections();
         let places = Places::new(CONNECTIONS_EACH);
         loop {
             let accepted = tokio::select! {
@@ -159,7 +173,7 @@ impl Endpoint {
                 Some(seat) => {
                     let (shared, guard, drain) = (self.shared.clone(), drain.guard(Kind::Connection), drain.clone());
                     tokio::spawn(async move {
-                        let served = tokio::time::timeout(CONNECTION_TIMEOUT, connection(stream, shared));
+                        let served = tokio::time::timeout(CONNECTION_TIMEOUT, connection(stream, peer.ip(), shared));
                         tokio::select! {
                             _ = served => {}
                             () = drain.forced() => {}
@@ -189,7 +203,7 @@ pub enum BindError {
     Metric(#[from] MetricError),
 }
 
-async fn connection(stream: TcpStream, shared: Arc<Shared>) {
+async fn connection(stream: TcpStream, peer: IpAddr, shared: Arc<Shared>) {
     let _ = stream.set_nodelay(true);
     // Without an authority there is no certificate to show; the data plane comes again.
     let Some(current) = shared.issuer.authority.current() else { return shared.count(&Outcome::Unavailable) };
@@ -199,7 +213,7 @@ async fn connection(stream: TcpStream, shared: Arc<Shared>) {
     };
     let service = service_fn(|request: Request<Incoming>| {
         let shared = shared.clone();
-        async move { Ok::<_, Infallible>(shared.answer(request).await) }
+        async move { Ok::<_, Infallible>(shared.answer(request, peer).await) }
     });
     let mut builder = http1::Builder::new();
     builder
@@ -217,16 +231,14 @@ impl Shared {
         self.outcomes.with([outcome.label()]).add_shared(1);
     }
 
-    /// Whether a line may be written about what is counted in any case.
-    fn tells(&self) -> bool {
-        self.told.lock().unwrap_or_else(PoisonError::into_inner).allows(Instant::now())
-    }
-
-    async fn answer(&self, request: Request<Incoming>) -> Response<Full<Bytes>> {
-        let answered = tokio::time::timeout(ANSWER_TIMEOUT, self.outcome(request)).await;
+    async fn answer(&self, request: Request<Incoming>, peer: IpAddr) -> Response<Full<Bytes>> {
+        let answered = tokio::time::timeout(ANSWER_TIMEOUT, self.outcome(request, peer)).await;
         let (outcome, body) = answered.unwrap_or_else(|_| {
-            if self.tells() {
-                tracing::warn!("a data plane waits for its certificate: the API server does not answer in time");
+            if let Some(others) = self.refusals.next() {
+                tracing::warn!(
+                    others,
+                    "a data plane waits for its certificate: the API server does not answer in time"
+                );
             }
             (Outcome::Unavailable, None)
         });
@@ -234,7 +246,7 @@ impl Shared {
         respond(&outcome, body)
     }
 
-    async fn outcome(&self, request: Request<Incoming>) -> (Outcome, Option<Vec<u8>>) {
+    async fn outcome(&self, request: Request<Incoming>, peer: IpAddr) -> (Outcome, Option<Vec<u8>>) {
         if request.uri().path() != PATH {
             return (Outcome::NotARequest(StatusCode::NOT_FOUND), None);
         }
@@ -248,28 +260,39 @@ impl Shared {
         let Ok(request) = serde_json::from_slice::<IdentityRequest>(&body.to_bytes()) else {
             return (Outcome::Refused(Refusal::Malformed), None);
         };
-        let Ok(_turn) = self.questions.acquire().await else { return (Outcome::Unavailable, None) };
-        match self.issuer.issue(&token, &request).await {
+        let claim = match Claim::read(&token, &request) {
+            Ok(claim) => claim,
+            Err(refusal) => return self.refused(&request, refusal),
+        };
+        if !self.asked.lock().unwrap_or_else(PoisonError::into_inner).allows(peer, Instant::now()) {
+            return (Outcome::Throttled, None);
+        }
+        let Some(_turn) = self.questions.take(peer).await else { return (Outcome::Unavailable, None) };
+        match self.issuer.issue(&token, &claim).await {
             Ok(Ok(response)) => {
-                tracing::info!(gateway = %request.gateway, pod = %request.pod, "a data plane got its certificate");
+                if let Some(others) = self.issued.next() {
+                    tracing::info!(gateway = %request.gateway, pod = %request.pod, others, "a data plane got its certificate");
+                }
                 (Outcome::Issued, serde_json::to_vec(&response).ok())
             }
-            Ok(Err(refusal)) => {
-                if self.tells() {
-                    let (gateway, pod) = (request.gateway.to_string(), &request.pod);
-                    let gateway = portcullis_runtime::escape::line(&gateway);
-                    let pod = portcullis_runtime::escape::line(pod);
-                    tracing::warn!(%gateway, %pod, reason = refusal.label(), "no certificate for who claims to be a data plane");
-                }
-                (Outcome::Refused(refusal), None)
-            }
+            Ok(Err(refusal)) => self.refused(&request, refusal),
             Err(error) => {
-                if self.tells() {
-                    tracing::warn!(%error, "a data plane waits for its certificate");
+                if let Some(others) = self.refusals.next() {
+                    tracing::warn!(%error, others, "a data plane waits for its certificate");
                 }
                 (Outcome::Unavailable, None)
             }
         }
+    }
+
+    fn refused(&self, request: &IdentityRequest, refusal: Refusal) -> (Outcome, Option<Vec<u8>>) {
+        if let Some(others) = self.refusals.next() {
+            let (gateway, pod) = (request.gateway.to_string(), &request.pod);
+            let (gateway, pod) = (portcullis_runtime::escape::line(&gateway), portcullis_runtime::escape::line(pod));
+            let reason = refusal.label();
+            tracing::warn!(%gateway, %pod, reason, others, "no certificate for who claims to be a data plane");
+        }
+        (Outcome::Refused(refusal), None)
     }
 }
 
@@ -288,7 +311,9 @@ fn respond(outcome: &Outcome, body: Option<Vec<u8>>) -> Response<Full<Bytes>> {
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
     match outcome {
-        Outcome::Unavailable => drop(headers.insert(header::RETRY_AFTER, HeaderValue::from_static("1"))),
+        Outcome::Unavailable | Outcome::Throttled => {
+            drop(headers.insert(header::RETRY_AFTER, HeaderValue::from_static("1")))
+        }
         Outcome::NoToken => drop(headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"))),
         _ => {}
     }

@@ -1,11 +1,11 @@
 //! Issuing: the checks that stand between a request and a certificate, in their order.
 //!
-//! 1. The request is well formed, and its CSR is signed by the key that it names.
+//! 1. The request is well formed, its token is by its own words one of its pod for us, and its CSR is signed by the key that it names.
 //! 2. The API server says that the token is authentic, meant for us ([`AUDIENCE`]), and bound to a pod.
 //! 3. The Gateway that the request claims is in the token's namespace, and this controller serves it now, under the claimed UID.
 //! 4. The pod lives, runs under the token's ServiceAccount, and its owners lead to that Gateway.
 //!
-//! What is not certain is refused. When the API server cannot be asked, nobody is refused: the pod waits and asks again.
+//! Nobody is asked before the first is certain: see [`Claim::read`]. What is not certain is refused. When the API server cannot be asked, nobody is refused: the pod waits and asks again.
 
 use std::fmt;
 use std::sync::Arc;
@@ -134,16 +134,12 @@ pub(super) struct Issuer {
 }
 
 impl Issuer {
-    /// Makes every check, and then the certificate.
+    /// Makes every check that takes asking, and then the certificate.
     pub(super) async fn issue(
         &self,
         token: &str,
-        request: &IdentityRequest,
+        claim: &Claim,
     ) -> Result<Result<IdentityResponse, Refusal>, Unavailable> {
-        let claim = match Claim::read(token, request) {
-            Ok(claim) => claim,
-            Err(refusal) => return Ok(Err(refusal)),
-        };
         let token = match token::review(&self.client, token).await? {
             Ok(token) => token,
             Err(refusal) => return Ok(Err(refusal)),
@@ -175,18 +171,26 @@ impl Issuer {
 }
 
 /// A request whose form is right; nothing in it is believed yet.
-struct Claim {
+pub(super) struct Claim {
     identity: DataPlaneIdentity,
     key: RequestedKey,
 }
 
 impl Claim {
-    fn read(token: &str, request: &IdentityRequest) -> Result<Self, Refusal> {
+    /// Makes every check that takes no asking.
+    pub(super) fn read(token: &str, request: &IdentityRequest) -> Result<Self, Refusal> {
         if token.is_empty() || token.len() > TOKEN_LIMIT || !token.bytes().all(|byte| byte.is_ascii_graphic()) {
             return Err(Refusal::Token);
         }
         let identity = DataPlaneIdentity::new(request.gateway.clone(), &request.gateway_uid, &request.pod);
         let identity = identity.ok_or(Refusal::Malformed)?;
+        let claimed = token::claimed(token)?;
+        if *claimed.pod != *identity.pod {
+            return Err(Refusal::NotOfPod);
+        }
+        if *claimed.namespace != *identity.gateway.namespace {
+            return Err(Refusal::Namespace);
+        }
         let key = RequestedKey::from_pem(&request.csr).map_err(|_| Refusal::Csr)?;
         Ok(Self { identity, key })
     }

@@ -102,7 +102,7 @@ impl Port {
 
     /// Serves until the drain begins; then streams are told to go elsewhere.
     pub(super) async fn serve(self, drain: DrainWatch) {
-        let mut rate = Rate::default();
+        let mut rate = Rate::of_connections();
         let places = Places::new(HANDSHAKES_EACH);
         loop {
             let accepted = tokio::select! {

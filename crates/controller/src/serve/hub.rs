@@ -15,6 +15,7 @@ use super::metrics::Metrics;
 use super::picture::Picture;
 use super::stream::Ending;
 use crate::identity::issue::Known;
+use crate::identity::rate::Lines;
 use crate::identity::{DataPlaneIdentity, KnownGateways};
 
 /// Shared by all streams of this replica.
@@ -24,6 +25,8 @@ pub(super) struct Hub {
     deployment_name: fn(&ObjectName, &str) -> String,
     pub(super) picture: Picture,
     pub(super) metrics: Metrics,
+    /// Any data plane can be refused, or refuse, as often as it likes: that must not fill the log.
+    pub(super) lines: Lines,
 }
 
 #[derive(Default)]
@@ -56,7 +59,8 @@ pub(super) struct Seat {
 
 impl Hub {
     pub(super) fn new(picture: Picture, metrics: Metrics, deployment_name: fn(&ObjectName, &str) -> String) -> Self {
-        Self { state: Mutex::default(), ready: watch::Sender::new(false), deployment_name, picture, metrics }
+        let (state, lines) = (Mutex::default(), Lines::default());
+        Self { state, ready: watch::Sender::new(false), deployment_name, picture, metrics, lines }
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {

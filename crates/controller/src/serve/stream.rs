@@ -230,7 +230,9 @@ impl<'a> Driver<'a> {
         let step = self.hub.with_catalog_of(identity, |catalog| self.protocol.on_request(request, catalog));
         let step = step.ok_or(Ending::Revoked)?.map_err(|refused| {
             let Name { gateway, pod } = &self.name;
-            tracing::warn!(%gateway, %pod, reason = refused.message, "a data plane asked for what it may not");
+            if let Some(others) = self.hub.lines.next() {
+                tracing::warn!(%gateway, %pod, reason = refused.message, others, "a data plane asked for what it may not");
+            }
             Ending::Refused(refused)
         })?;
         self.waiting.extend(step.responses);
@@ -252,7 +254,9 @@ impl<'a> Driver<'a> {
                 self.hub.metrics.refused.add_shared(1);
                 let Name { gateway, pod } = &self.name;
                 let message = portcullis_runtime::escape::line(&message);
-                tracing::warn!(%gateway, %pod, %message, "a data plane does not serve all of its configuration");
+                if let Some(others) = self.hub.lines.next() {
+                    tracing::warn!(%gateway, %pod, %message, others, "a data plane does not serve all of its configuration");
+                }
                 self.state.refused = Some((version, message.as_ref().into()));
             }
         }

@@ -150,7 +150,7 @@ async fn tokens_and_owners_of_a_real_cluster() {
     let (status, answer) = claim(&good).ask(&replica).await;
     assert_eq!(status, 200, "{answer}");
 
-    // The API server itself does not authenticate a token for somebody else.
+    // By its own words the first is for somebody else; what is signed by nobody, the API server does not authenticate.
     let foreign = place.token("https://kubernetes.default.svc", Some(&pod)).await;
     let unbound = place.token(AUDIENCE, None).await;
     let bare = json!({
@@ -164,7 +164,8 @@ async fn tokens_and_owners_of_a_real_cluster() {
     let bare = place.pods().get("bare").await.unwrap();
     let of_bare = Claim { pod: "bare".to_owned(), ..claim(&place.token(AUDIENCE, Some(&bare)).await) };
     for (case, claim, class) in [
-        ("for another audience", claim(&foreign), "token"),
+        ("for another audience", claim(&foreign), "audience"),
+        ("forged", claim(&format!("{}AAAA", &good[..good.len() - 4])), "token"),
         ("bound to nothing", claim(&unbound), "not_of_pod"),
         ("a pod of nobody under the right ServiceAccount", of_bare, "owner"),
     ] {

@@ -19,7 +19,7 @@ use rcgen::{CertificateParams, KeyPair};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, pem::PemObject};
 use rustls::{ClientConfig, RootCertStore};
 use serde_json::{Value, json};
-use tokio::net::TcpStream;
+use tokio::net::{TcpSocket, TcpStream};
 use tokio::sync::mpsc;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
@@ -71,16 +71,38 @@ pub(crate) fn csr(key: &KeyPair) -> String {
 /// One request to the identity endpoint.
 pub(crate) async fn ask(replica: &Replica, request: Request<Full<Bytes>>) -> (u16, Value) {
     let answer = async {
-        let config = client_config(&replica.bundle(), None, b"http/1.1");
-        let stream = connect(replica.server.identity_address(), config, SERVER_NAME).await.unwrap();
-        let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await.unwrap();
-        tokio::spawn(connection);
-        let response = sender.send_request(request).await.unwrap();
-        let status = response.status().as_u16();
-        let body = response.into_body().collect().await.unwrap().to_bytes();
-        (status, serde_json::from_slice(&body).unwrap())
+        let stream = TcpStream::connect(replica.server.identity_address()).await.unwrap();
+        exchange(stream, &replica.bundle(), request).await
     };
     tokio::time::timeout(LONG, answer).await.unwrap()
+}
+
+/// The same from an address of this machine.
+pub(crate) async fn ask_from(
+    from: [u8; 4],
+    address: SocketAddr,
+    bundle: &str,
+    request: Request<Full<Bytes>>,
+) -> (u16, Value) {
+    let answer = async {
+        let socket = TcpSocket::new_v4().unwrap();
+        socket.bind(SocketAddr::from((from, 0))).unwrap();
+        let stream = socket.connect(address).await.unwrap();
+        exchange(stream, bundle, request).await
+    };
+    tokio::time::timeout(LONG, answer).await.unwrap()
+}
+
+async fn exchange(stream: TcpStream, bundle: &str, request: Request<Full<Bytes>>) -> (u16, Value) {
+    let config = client_config(bundle, None, b"http/1.1");
+    let name = ServerName::try_from(SERVER_NAME).unwrap();
+    let stream = TlsConnector::from(Arc::new(config)).connect(name, stream).await.unwrap();
+    let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await.unwrap();
+    tokio::spawn(connection);
+    let response = sender.send_request(request).await.unwrap();
+    let status = response.status().as_u16();
+    let body = response.into_body().collect().await.unwrap().to_bytes();
+    (status, serde_json::from_slice(&body).unwrap())
 }
 
 /// A certificate with its key.

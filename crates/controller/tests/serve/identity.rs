@@ -8,8 +8,9 @@ use rustls::pki_types::{CertificateDer, pem::PemObject};
 use serde_json::{Value, json};
 use x509_parser::extensions::GeneralName;
 
-use crate::data_plane::{Claim, ask, client_config, connect, csr};
+use crate::data_plane::{Claim, ask, ask_from, client_config, connect, csr};
 use crate::kube::{ApiServer, Health};
+use crate::log::Log;
 use crate::world::{self, BANK, DEPLOYMENT, EDGE, OTHER, POD, REPLICA_SET, Replica, known, serving};
 
 #[tokio::test]
@@ -60,6 +61,11 @@ type Change = fn(&ApiServer, &mut Claim);
 /// Everybody who is not the pod of a Gateway's data plane, and what is told to them.
 const ATTACKS: &[(&str, Change, &str)] = &[
     ("a made-up token", |_, claim| claim.token = Some("made-up".into()), "token"),
+    (
+        "a token that only looks like one",
+        |_, claim| claim.token = Some(format!("{}AAAA", claim.token.as_deref().unwrap())),
+        "token",
+    ),
     ("a token with blanks in it", |_, claim| claim.token = Some("edge token".into()), "token"),
     ("a token of 9 KiB", |_, claim| claim.token = Some("t".repeat(9 * 1024)), "token"),
     ("the token of a user", |api, _| edit_token(api, "/user/username", json!("alice")), "token"),
@@ -76,7 +82,7 @@ const ATTACKS: &[(&str, Change, &str)] = &[
     ("a token bound to another pod", |_, claim| claim.pod = "edge-portcullis-5d-y".into(), "not_of_pod"),
     (
         "the token of a data plane in another namespace",
-        |_, claim| claim.token = Some(BANK.token.into()),
+        |_, claim| claim.token = Some(BANK.token()),
         // The pods have the same name: it is the namespace that gives it away.
         "namespace",
     ),
@@ -190,7 +196,7 @@ fn edit_token(api: &ApiServer, pointer: &str, value: Value) {
     let mut status = EDGE.token_status();
     let (parent, last) = pointer.rsplit_once('/').unwrap();
     status.pointer_mut(parent).unwrap()[last] = value;
-    api.token(EDGE.token, status);
+    api.token(&EDGE.token(), status);
 }
 
 #[tokio::test]
@@ -280,6 +286,100 @@ async fn what_is_no_request_of_a_data_plane_is_refused_by_its_form() {
         assert_eq!(ask(&replica, request).await, (status, json!({"error": class})), "{name}");
     }
     assert_eq!(api.log().len(), before, "nobody asked the API server for any of them");
+}
+
+/// Whoever reaches the port can send these, as many as it likes.
+#[tokio::test]
+async fn what_is_no_token_for_us_by_its_own_words_is_not_asked_about() {
+    let (api, replica) = serving().await;
+    let before = api.log().len();
+    let payload = |audience: &str, subject: &str, pod: Value| {
+        let kubernetes = json!({"namespace": "shop", "pod": pod});
+        world::jwt(&json!({"aud": [audience], "iss": "https://k", "sub": subject, "kubernetes.io": kubernetes}))
+    };
+    let pod = json!({"name": EDGE.pod_name(), "uid": "p-1"});
+    let (ours, edge) = ("portcullis.dev/controller", "system:serviceaccount:shop:edge-portcullis");
+    for (case, token, class) in [
+        ("no JSON Web Token", "edge-token".to_owned(), "token"),
+        ("three parts of nothing", "YQ.YQ.YQ".to_owned(), "token"),
+        ("for the API server", payload("https://kubernetes.default.svc", edge, pod.clone()), "audience"),
+        ("of a user", payload(ours, "alice", pod.clone()), "token"),
+        ("of a node", payload(ours, "system:node:n", pod.clone()), "token"),
+        ("of no pod", payload(ours, edge, json!(null)), "not_of_pod"),
+        ("of another pod", payload(ours, edge, json!({"name": "other", "uid": "p-2"})), "not_of_pod"),
+        ("of another namespace", BANK.token(), "namespace"),
+    ] {
+        let claim = Claim { token: Some(token), ..EDGE.claim() };
+        assert_eq!(claim.ask(&replica).await, (403, json!({"error": class})), "{case}");
+    }
+    assert_eq!(api.log().len(), before, "nobody asked the API server for any of them");
+}
+
+/// One pod has as many questions under way as it can, and the API server answers none of them.
+#[tokio::test]
+async fn one_address_cannot_have_all_questions() {
+    let (api, replica) = serving().await;
+    api.silence(&EDGE.token());
+    let address = replica.server.identity_address();
+    let bundle = replica.bundle();
+    let noisy: Vec<_> = (0..40)
+        .map(|_| {
+            let (request, bundle) = (EDGE.claim().request(&csr(&KeyPair::generate().unwrap())), bundle.clone());
+            tokio::spawn(async move { ask_from([127, 0, 0, 1], address, &bundle, request).await })
+        })
+        .collect();
+    let asked = async {
+        while api.silent() < 4 {
+            tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+        }
+    };
+    tokio::time::timeout(world::LONG, asked).await.expect("some ask");
+    for _ in 0..20 {
+        let request = OTHER.claim().request(&csr(&KeyPair::generate().unwrap()));
+        assert_eq!(ask_from([127, 0, 0, 2], address, &bundle, request).await.0, 200);
+    }
+    assert_eq!(api.silent(), 4);
+    noisy.iter().for_each(tokio::task::JoinHandle::abort);
+}
+
+#[tokio::test]
+async fn who_asks_without_end_is_told_to_wait_and_nobody_else() {
+    let (api, replica) = serving().await;
+    let (address, bundle) = (replica.server.identity_address(), replica.bundle());
+    let key = csr(&KeyPair::generate().unwrap());
+    let mut refused = Claim { gateway_uid: "gw-0".into(), ..EDGE.claim() };
+    refused.token = Some(format!("{}AAAA", EDGE.token()));
+    let before = api.log().len();
+    let throttled = async {
+        loop {
+            let answer = ask_from([127, 0, 0, 1], address, &bundle, refused.request(&key)).await;
+            if answer == (429, json!({"error": "throttled"})) {
+                return;
+            }
+            assert_eq!(answer, (403, json!({"error": "token"})));
+        }
+    };
+    tokio::time::timeout(world::LONG, throttled).await.expect("an end");
+    assert!(api.log().len() - before >= 100, "a node full of data planes may ask at once");
+    let request = OTHER.claim().request(&key);
+    assert_eq!(ask_from([127, 0, 0, 2], address, &bundle, request).await.0, 200);
+    assert!(replica.metric(r#"portcullis_identity_requests_total{outcome="throttled"}"#) >= 1);
+}
+
+#[tokio::test]
+async fn who_gets_certificates_or_none_without_end_fills_no_log() {
+    let (_, replica) = serving().await;
+    let key = csr(&KeyPair::generate().unwrap());
+    let log = Log::default();
+    let _listening = log.listen();
+    let began = std::time::Instant::now();
+    for _ in 0..100 {
+        assert_eq!(ask(&replica, EDGE.claim().request(&key)).await.0, 200);
+        assert_eq!(ask(&replica, Claim { token: Some("none".into()), ..EDGE.claim() }.request(&key)).await.0, 403);
+    }
+    let most = 32 + began.elapsed().as_secs() as usize + 1;
+    assert!((1..=most).contains(&log.lines("got its certificate")), "{}", log.lines("got its certificate"));
+    assert!((1..=most).contains(&log.lines("no certificate")), "{}", log.lines("no certificate"));
 }
 
 #[tokio::test]

@@ -1,6 +1,6 @@
 //! An API server that keeps objects by their path and tokens by their text.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 
@@ -36,6 +36,9 @@ struct State {
     objects: BTreeMap<String, Value>,
     /// The status of a TokenReview of each token.
     tokens: BTreeMap<String, Value>,
+    /// Tokens about which questions are not answered, and how many such questions there were.
+    silenced: BTreeSet<String>,
+    silent: usize,
     version: u64,
     log: Vec<String>,
     health: Health,
@@ -90,6 +93,16 @@ impl ApiServer {
     /// A TokenReview of this token has this status.
     pub(crate) fn token(&self, token: &str, status: Value) {
         self.state.lock().unwrap().tokens.insert(token.to_owned(), status);
+    }
+
+    /// A TokenReview of this token is never answered.
+    pub(crate) fn silence(&self, token: &str) {
+        self.state.lock().unwrap().silenced.insert(token.to_owned());
+    }
+
+    /// Questions that were not answered.
+    pub(crate) fn silent(&self) -> usize {
+        self.state.lock().unwrap().silent
     }
 
     pub(crate) fn health(&self, health: Health) {
@@ -160,9 +173,19 @@ fn failure(code: u16) -> Value {
 async fn answer(state: Arc<Mutex<State>>, request: Request<Incoming>) -> Result<Response<Full<Bytes>>, std::io::Error> {
     let (head, body) = request.into_parts();
     let body = body.collect().await.map(|body| body.to_bytes()).unwrap_or_default();
-    let body = serde_json::from_slice(&body).unwrap_or_default();
+    let body: Value = serde_json::from_slice(&body).unwrap_or_default();
     if state.lock().unwrap().health == Health::Gone {
         return Err(std::io::Error::other("gone"));
+    }
+    let is_silenced = |state: &mut State| {
+        let token = body.pointer("/spec/token").and_then(Value::as_str);
+        let silenced = token.is_some_and(|token| state.silenced.contains(token));
+        state.silent += usize::from(silenced);
+        silenced
+    };
+    let silenced = is_silenced(&mut state.lock().unwrap());
+    if silenced {
+        std::future::pending::<()>().await;
     }
     let (code, answer) = state.lock().unwrap().answer(&head.method, head.uri.path(), body);
     let response = Response::builder().status(code).header("content-type", "application/json");

@@ -16,6 +16,7 @@ mod cluster;
 mod data_plane;
 mod identity;
 mod kube;
+mod log;
 mod relay;
 mod stream;
 mod world;

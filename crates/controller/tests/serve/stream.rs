@@ -12,6 +12,7 @@ use tonic::Code;
 
 use crate::authority::{forge, sign};
 use crate::data_plane::{Channel, DataPlane, Held, certify, following};
+use crate::log::Log;
 use crate::world::{
     self, BANK, EDGE, Installed, OTHER, Replica, backend, backend_key, change, gateway, known, serving,
 };
@@ -382,6 +383,36 @@ async fn who_asks_without_end_is_cut_off() {
     let requests = stream.requests.clone();
     tokio::spawn(async move { while requests.send(stale.clone()).await.is_ok() {} });
     assert_eq!(stream.end().await.code(), Code::ResourceExhausted);
+}
+
+#[tokio::test]
+async fn who_is_refused_or_refuses_without_end_fills_no_log() {
+    let (_, replica) = serving().await;
+    let certified = certify(&replica, EDGE).await;
+    let (mut stream, mut held, _) = following(&replica, OTHER).await;
+    let (log, began) = (Log::default(), std::time::Instant::now());
+    let _listening = log.listen();
+    for generation in 2..102 {
+        replica.server.publish(vec![gateway(OTHER, generation)]);
+        held.receive(&mut stream).await;
+        held.answer(&stream, Err("no".to_owned())).await;
+    }
+    replica.wait_metric("portcullis_config_refused_total", 100).await;
+    let mut lines = log.lines("does not serve all");
+    let channel = Channel::open(&replica, Some(&certified)).await.unwrap();
+    for _ in 0..100 {
+        let mut stream = channel.call(METHOD_PATH).await.unwrap();
+        let everything = vec!["*".to_owned()];
+        let type_url = COMMIT_TYPE_URL.to_owned();
+        stream
+            .send(DeltaDiscoveryRequest { type_url, resource_names_subscribe: everything, ..Default::default() })
+            .await;
+        assert_eq!(stream.end().await.code(), Code::PermissionDenied);
+    }
+    replica.wait_metric(r#"portcullis_config_streams_ended_total{reason="refused"}"#, 100).await;
+    lines += log.lines("asked for what it may not");
+    let most = 32 + began.elapsed().as_secs() as usize + 1;
+    assert!((1..=most).contains(&lines), "{lines}");
 }
 
 #[tokio::test]

@@ -5,6 +5,8 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use portcullis_controller::identity::{Authority, AuthorityOptions};
 use portcullis_controller::serve::{ConfigServer, DataPlaneEvent, ServeOptions};
 use portcullis_model::{
@@ -137,21 +139,20 @@ pub(crate) struct Installed {
     pub(crate) namespace: &'static str,
     pub(crate) gateway: &'static str,
     number: u32,
-    pub(crate) token: &'static str,
 }
 
 /// The Gateway that most cases are about.
-pub(crate) const EDGE: Installed = Installed { namespace: "shop", gateway: "edge", number: 1, token: "edge-token" };
+pub(crate) const EDGE: Installed = Installed { namespace: "shop", gateway: "edge", number: 1 };
 /// Another one in its namespace.
-pub(crate) const OTHER: Installed = Installed { namespace: "shop", gateway: "other", number: 2, token: "other-token" };
+pub(crate) const OTHER: Installed = Installed { namespace: "shop", gateway: "other", number: 2 };
 /// One of its name in another namespace.
-pub(crate) const BANK: Installed = Installed { namespace: "bank", gateway: "edge", number: 3, token: "bank-token" };
+pub(crate) const BANK: Installed = Installed { namespace: "bank", gateway: "edge", number: 3 };
 
 impl Installed {
     /// What its pod says when it asks for its certificate.
     pub(crate) fn claim(&self) -> Claim {
         Claim {
-            token: Some(self.token.to_owned()),
+            token: Some(self.token()),
             gateway: format!("{}/{}", self.namespace, self.gateway),
             gateway_uid: format!("gw-{}", self.number),
             pod: self.pod_name(),
@@ -164,6 +165,20 @@ impl Installed {
 
     pub(crate) fn pod_name(&self) -> String {
         format!("{}-portcullis-5d-x", self.gateway)
+    }
+
+    /// The token that the kubelet gives its pod, as the API server writes it; signed by nobody.
+    pub(crate) fn token(&self) -> String {
+        jwt(&json!({
+            "aud": ["portcullis.dev/controller"], "exp": 1_795_003_607, "iat": 1_795_000_000, "nbf": 1_795_000_000,
+            "iss": "https://kubernetes.default.svc.cluster.local",
+            "kubernetes.io": {
+                "namespace": self.namespace,
+                "pod": {"name": self.pod_name(), "uid": format!("p-{}", self.number)},
+                "serviceaccount": {"name": self.account(), "uid": "sa"}
+            },
+            "sub": format!("system:serviceaccount:{}:{}", self.namespace, self.account())
+        }))
     }
 
     fn account(&self) -> String {
@@ -210,11 +225,11 @@ impl Installed {
     }
 
     pub(crate) fn install(&self, api: &ApiServer) {
-        let Self { namespace, gateway, number, token } = *self;
+        let Self { namespace, gateway, number } = *self;
         let (account, pod) = (self.account(), self.pod_name());
         let replica_set = format!("{account}-5d");
         let [of_pod, of_set, of_deployment, of_gateway] = ["p", "r", "d", "gw"].map(|kind| format!("{kind}-{number}"));
-        api.token(token, self.token_status());
+        api.token(&self.token(), self.token_status());
         let spec = json!({"serviceAccountName": account, "containers": [{"name": "data-plane", "image": "i"}]});
         api.store(
             &format!("/api/v1/namespaces/{namespace}/pods/{pod}"),
@@ -239,6 +254,12 @@ impl Installed {
             }),
         );
     }
+}
+
+/// A JSON Web Token with a signature of nobody.
+pub(crate) fn jwt(payload: &Value) -> String {
+    let part = |text: &str| URL_SAFE_NO_PAD.encode(text);
+    format!("{}.{}.{}", part(r#"{"alg":"RS256","kid":"k"}"#), part(&payload.to_string()), part("signature"))
 }
 
 pub(crate) fn known(gateways: &[(&str, &str, &str)]) -> Arc<BTreeMap<ObjectName, Arc<str>>> {
