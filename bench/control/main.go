@@ -52,8 +52,11 @@ type sizeReport struct {
 	Addition *additionReport `json:"addition,omitempty"`
 	// FirstAnswer is the time from the acknowledged creation to the first 200.
 	FirstAnswer quantiles `json:"firstAnswerMilliseconds"`
-	Idle        cost      `json:"idle"`
-	Changing    cost      `json:"changing"`
+	// FirstAnswerTold is the part of it until a watch of this program's own showed the route, FirstAnswerRest what came after that.
+	FirstAnswerTold quantiles `json:"firstAnswerToldMilliseconds"`
+	FirstAnswerRest quantiles `json:"firstAnswerRestMilliseconds"`
+	Idle            cost      `json:"idle"`
+	Changing        cost      `json:"changing"`
 	// ChangesPerSecond were made while Changing.
 	ChangesPerSecond float64 `json:"changesPerSecond"`
 	// ControllerPerChange and DataPlanePerChange are milliseconds of CPU.
@@ -149,7 +152,7 @@ func (b *bed) measureSize(ctx context.Context, s settings, present, routes int) 
 	if err != nil {
 		return nil, err
 	}
-	size.FirstAnswer = quantilesOf(times)
+	size.FirstAnswer, size.FirstAnswerTold, size.FirstAnswerRest = quantilesOf(times.all), quantilesOf(times.told), quantilesOf(times.rest)
 	time.Sleep(3 * time.Second)
 	say("%d routes: idle", routes)
 	size.Idle, _ = watch(ctx, s, func(context.Context) int { return 0 })
