@@ -93,6 +93,32 @@ What the controller may do, by where it holds. A test holds these lists against 
   verbs: [create]
 {{- end }}
 
+{{/*
+Where only some namespaces are watched: what the addresses of the API server and of the controller take, to which no route may lead. The
+first in the namespace default, the second in the controller's own.
+*/}}
+{{- define "portcullis.rights.apiServer" -}}
+- apiGroups: [""]
+  resources: [services]
+  resourceNames: [kubernetes]
+  verbs: [get]
+- apiGroups: [discovery.k8s.io]
+  resources: [endpointslices]
+  resourceNames: [kubernetes]
+  verbs: [get]
+{{- end }}
+
+{{- define "portcullis.rights.ownService" -}}
+- apiGroups: [""]
+  resources: [services]
+  resourceNames: [portcullis-controller]
+  verbs: [get]
+# Kubernetes gives them names of its own.
+- apiGroups: [discovery.k8s.io]
+  resources: [endpointslices]
+  verbs: [list]
+{{- end }}
+
 {{/* Where Secrets may be read. */}}
 {{- define "portcullis.rights.secrets" -}}
 - apiGroups: [""]

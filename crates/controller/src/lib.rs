@@ -6,6 +6,7 @@
 //! | module | what it is |
 //! |---|---|
 //! | [`options`] | settings |
+//! | [`control_plane`] | what controls the cluster, where only some namespaces are read |
 //! | `leader` | which replica writes |
 //! | `reconcile` | the loop: events of the cluster to the compiler, and what it says to everyone else |
 //! | `gateway_status` | what only the controller knows, laid over the status that the compiler gave |
@@ -18,6 +19,7 @@
 pub mod options;
 
 pub mod events;
+pub mod control_plane;
 pub mod identity;
 pub mod infrastructure;
 pub mod serve;

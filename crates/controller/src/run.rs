@@ -16,6 +16,7 @@ use portcullis_runtime::telemetry::{self, TelemetryServer};
 use portcullis_runtime::threads;
 
 use crate::events::{EventOptions, EventWriter};
+use crate::control_plane;
 use crate::identity::{Authority, AuthorityError, AuthorityOptions};
 use crate::infrastructure::{InfrastructureOptions, Provisioner, RenderOptions, names};
 use crate::leader::{Elector, LeaderOptions};
@@ -93,7 +94,9 @@ pub async fn run(options: Options, drain: &Drain) -> Result<(), RunError> {
     let teller = EventWriter::start(client.clone(), teller, &registry)?;
     let elector = Elector::start(client.clone(), leader_options(&options, server.stream_address()), &registry)?;
     let selection = Selection { scope: options.scope.clone(), owned: true };
-    let (watch, events) = Watch::start(client, selection);
+    let (watch, events) = Watch::start(client.clone(), selection);
+    let places = control_plane::unwatched(&options.scope.namespaces, &own_service(&options));
+    let events = control_plane::beside(events, client, places);
 
     let inputs = Inputs {
         events,
@@ -144,7 +147,7 @@ fn compile_options(options: &Options) -> portcullis_compile::Options {
         cluster_domain: options.cluster_domain.clone(),
         control_plane: BTreeSet::from([
             ObjectName::new("default", "kubernetes"),
-            ObjectName::new(options.namespace.as_str(), options.controller_service.as_str()),
+            own_service(options),
         ]),
         control_plane_addresses: own_addresses(
             options,
@@ -155,8 +158,12 @@ fn compile_options(options: &Options) -> portcullis_compile::Options {
     }
 }
 
-/// What is known without the Services, which may be in namespaces that are not read: this replica, and the API server as the kubelet
-/// names it to every pod.
+fn own_service(options: &Options) -> ObjectName {
+    ObjectName::new(options.namespace.as_str(), options.controller_service.as_str())
+}
+
+/// What is known without the Services, which may not have been read yet: this replica, and the API server as the kubelet names it to every
+/// pod.
 fn own_addresses(options: &Options, api_host: Option<&str>, api_port: Option<&str>) -> BTreeSet<SocketAddr> {
     let ports = [Some(options.stream_address), Some(options.identity_address), options.telemetry_address];
     let ports = ports.into_iter().flatten().map(|address| address.port());

@@ -3,7 +3,7 @@
 use super::manifests::{self, NAMESPACE, Settings};
 use portcullis_api::{EXPERIMENTAL_GATEWAY_GROUP, GATEWAY_GROUP};
 use portcullis_cluster::Right;
-use portcullis_controller::{events, identity, infrastructure};
+use portcullis_controller::{control_plane, events, identity, infrastructure};
 use serde_json::Value;
 use std::collections::BTreeSet;
 
@@ -64,6 +64,35 @@ fn the_cluster_role_grants_what_is_needed_and_nothing_else() {
     let difference = |one: &Granted, other: &Granted| one.difference(other).cloned().collect::<Vec<_>>();
     assert!(difference(&needed, &granted).is_empty(), "missing: {:#?}", difference(&needed, &granted));
     assert!(difference(&granted, &needed).is_empty(), "not needed: {:#?}", difference(&granted, &needed));
+}
+
+/// Where only some namespaces are watched. The manifests have no such Roles: it is what the chart's template has.
+#[test]
+fn fewer_namespaces_take_these_rights_to_what_controls_the_cluster() {
+    const RIGHTS: &str = include_str!("../../../../charts/portcullis/templates/_rights.tpl");
+    for (name, object, needed) in [
+        ("apiServer", "kubernetes", control_plane::API_SERVER_RIGHTS),
+        ("ownService", "portcullis-controller", control_plane::OWN_RIGHTS),
+    ] {
+        let (_, text) = RIGHTS.split_once(&format!("define \"portcullis.rights.{name}\" -}}}}")).unwrap();
+        let (text, _) = text.split_once("{{- end }}").unwrap();
+        let rules: Vec<Value> = serde_saphyr::from_str(text).unwrap();
+        let one = |rule: &Value, field: &str| match rule[field].as_array().unwrap().as_slice() {
+            [text] => text.as_str().unwrap().to_owned(),
+            more => panic!("{field}: {more:?}"),
+        };
+        let mut granted = Granted::new();
+        for rule in &rules {
+            let object = rule.get("resourceNames").map(|_| one(rule, "resourceNames")).unwrap_or_default();
+            add(&mut granted, &one(rule, "apiGroups"), &one(rule, "resources"), &object, &[&one(rule, "verbs")]);
+        }
+        let mut expected = Granted::new();
+        for (group, resource, verb) in needed {
+            // A list by labels cannot be confined to names.
+            add(&mut expected, group, resource, if *verb == "list" { "" } else { object }, &[verb]);
+        }
+        assert_eq!(granted, expected, "{name}");
+    }
 }
 
 #[test]
