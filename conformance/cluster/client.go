@@ -100,25 +100,27 @@ func kubectlCommand(arguments []string) error {
 	return execCommand(append([]string{"kubectl"}, arguments...))
 }
 
-// helmCommand runs helm; without a cluster it still renders and lints.
-func helmCommand(arguments []string) error {
-	b, err := newBuilder()
-	if err != nil {
-		return err
+// programCommand runs a program of a target that up does not need; without a cluster it still does what needs none.
+func programCommand(target, program string) func(arguments []string) error {
+	return func(arguments []string) error {
+		b, err := newBuilder()
+		if err != nil {
+			return err
+		}
+		folder, err := b.ensure(target)
+		if err != nil {
+			return err
+		}
+		command := append([]string{filepath.Join(folder, program)}, arguments...)
+		running, err := runningCluster()
+		if errors.Is(err, errNoCluster) {
+			return become(command, os.Environ())
+		}
+		if err != nil {
+			return err
+		}
+		return become(clientArguments(running, command), clientEnvironment(running))
 	}
-	folder, err := b.ensure("helm")
-	if err != nil {
-		return err
-	}
-	helm := filepath.Join(folder, "helm")
-	running, err := runningCluster()
-	if errors.Is(err, errNoCluster) {
-		return become(append([]string{helm}, arguments...), os.Environ())
-	}
-	if err != nil {
-		return err
-	}
-	return become(clientArguments(running, append([]string{helm}, arguments...)), clientEnvironment(running))
 }
 
 func loadImageCommand(files []string) error {

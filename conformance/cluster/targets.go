@@ -16,7 +16,7 @@ import (
 // target is one entry of the cache.
 type target struct {
 	name   string
-	group  string // cluster: what up needs; suite and helm: built when first used
+	group  string // cluster: what up needs; suite, helm and monitoring: built when first used
 	module string // the module of ours that it is built in
 	// inputs says, beside the module's files and toolchain, what the result depends on: flags and other targets.
 	inputs []string
@@ -37,6 +37,7 @@ func targets(pinned versions) []target {
 		programTarget("loadbalancer", "loadbalancer", "", "."),
 		imagesTarget(),
 		helmTarget(pinned),
+		prometheusTarget(),
 	}
 	for _, version := range pinned.suites() {
 		all = append(all, suiteTarget(version), crdsTarget(version))
@@ -98,6 +99,19 @@ func helmTarget(pinned versions) target {
 	t := programTarget("helm", "helm", linkerFlags, "helm.sh/helm/v4/cmd/helm")
 	t.group = "helm"
 	return t
+}
+
+// prometheusTarget finds nothing but Pods and files: the clouds' discovery is most of its size.
+func prometheusTarget() target {
+	const tags = "remove_all_sd,enable_kubernetes_sd"
+	return target{
+		name: "prometheus", group: "monitoring", module: "prometheus", inputs: []string{tags},
+		build: func(b *builder, folder string) error {
+			_, err := b.golang("prometheus", "build", "-trimpath", "-buildvcs=false", "-tags", tags, "-ldflags", "-s -w", "-o", folder+"/",
+				"github.com/prometheus/prometheus/cmd/prometheus", "github.com/prometheus/prometheus/cmd/promtool")
+			return err
+		},
+	}
 }
 
 // suiteTarget is the official suite as a test binary.
