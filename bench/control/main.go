@@ -44,6 +44,8 @@ type report struct {
 	Started      time.Time    `json:"started"`
 	LoadAverage  [2]string    `json:"loadAverage"`
 	Sizes        []sizeReport `json:"sizes"`
+	// Failure is why there are no more sizes.
+	Failure string `json:"failure,omitempty"`
 }
 
 // sizeReport is what was measured with a number of routes.
@@ -99,6 +101,11 @@ func main() {
 		fail(err)
 	}
 	result, err := bed.measure(ctx, s)
+	if err != nil && len(result.Sizes) > 0 {
+		// What was measured before is not lost.
+		say("failed: %s", err)
+		result.Failure, err = err.Error(), nil
+	}
 	if err == nil {
 		encoder := json.NewEncoder(os.Stdout)
 		encoder.SetIndent("", "  ")
@@ -129,7 +136,7 @@ func (b *bed) measure(ctx context.Context, s settings) (*report, error) {
 	for _, routes := range s.routes {
 		size, err := b.measureSize(ctx, s, present, routes)
 		if err != nil {
-			return nil, fmt.Errorf("with %d routes: %w", routes, err)
+			return result, fmt.Errorf("with %d routes: %w", routes, err)
 		}
 		present = routes
 		result.Sizes = append(result.Sizes, *size)

@@ -92,13 +92,17 @@ pub(crate) fn run(options: &Options) -> Outcome {
         say(&format!("measuring {} with {} routes", subject.name, subject.routes));
         let result = cluster.with(|id| measure(&cluster, id, options, subject, &folder));
         match result {
-            Ok(result) => results.push(result),
+            Ok(result) => {
+                results.push(result);
+                // What comes after it takes long.
+                report(options, &folder, &results)?;
+            }
             // What was measured before is not lost.
             Err(problem) if !results.is_empty() => say(&format!("{}: not measured: {problem}", subject.name)),
             Err(problem) => return Err(problem),
         }
     }
-    report(options, &folder, &results)
+    Ok(())
 }
 
 fn portcullis_image(options: &Options, folder: &Path) -> Result<PathBuf, String> {

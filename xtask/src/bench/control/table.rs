@@ -32,6 +32,7 @@ const ROWS: &[Row] = &[
     ("first 200 after a creation: median (ms)", "/firstAnswerMilliseconds/median", 1),
     ("… p99 (ms)", "/firstAnswerMilliseconds/p99", 1),
     ("… worst (ms)", "/firstAnswerMilliseconds/max", 1),
+    ("… samples", "/firstAnswerMilliseconds/samples", 0),
     ("… until a watch shows the route: median (ms)", "/firstAnswerToldMilliseconds/median", 1),
     ("… until a watch shows it: p99 (ms)", "/firstAnswerToldMilliseconds/p99", 1),
     ("… after that: median (ms)", "/firstAnswerRestMilliseconds/median", 1),
@@ -83,6 +84,9 @@ pub(super) fn tables(document: &Value) -> String {
             |(_, path, digits): &Row, size: &&Value| measured(size, path).map(|value| format!("{value:.digits$}"));
         text += &table(&sizes, cell);
         text.push('\n');
+        if let Some(failure) = result["failure"].as_str() {
+            text += &format!("No more was measured: {failure}\n\n");
+        }
     }
     if let [ours, theirs] = *results {
         text += &format!("## Ratios: {} to Portcullis\n", theirs["label"].as_str().unwrap_or("?"));
