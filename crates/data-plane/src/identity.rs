@@ -36,6 +36,10 @@ const REQUEST_TIMEOUT: Duration = Duration::from_secs(25);
 /// The least time between a certificate and the next, however short it lives or how often it is found unusable.
 const SHORTEST: Duration = Duration::from_secs(1);
 
+/// The most: a certificate of the controller lives for an hour. By a clock that is far behind it would seem to live longer, and would end
+/// before it is renewed.
+const LONGEST: Duration = Duration::from_secs(33 * 60);
+
 /// Between two certificates when the first is found unusable: it is the controller that is away, most of the time.
 const UNUSABLE: Duration = Duration::from_secs(10);
 
@@ -102,7 +106,7 @@ pub(crate) async fn keep(
                 backoff.reset();
                 told.nothing();
                 metrics.identity(identity.not_after);
-                let rest = identity.renewal();
+                let rest = renewal(identity.not_after, SystemTime::now());
                 tracing::info!(
                     not_after = identity.not_after,
                     renewal_seconds = rest.as_secs(),
@@ -125,13 +129,12 @@ pub(crate) async fn keep(
     }
 }
 
-impl Identity {
-    /// How long until it is to be renewed: half of what is left, a little earlier or later in each pod.
-    fn renewal(&self) -> Duration {
-        let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-        let left = u64::try_from(self.not_after).map_or(Duration::ZERO, Duration::from_secs).saturating_sub(now);
-        left.mul_f64(0.45 + fastrand::f64() / 10.0).max(SHORTEST)
-    }
+/// How long until a certificate that ends then, in seconds since 1970, is to be renewed: half of what is left, a little earlier or later in
+/// each pod.
+fn renewal(not_after: i64, now: SystemTime) -> Duration {
+    let now = now.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    let left = u64::try_from(not_after).map_or(Duration::ZERO, Duration::from_secs).saturating_sub(now);
+    left.mul_f64(0.45 + fastrand::f64() / 10.0).clamp(SHORTEST, LONGEST)
 }
 
 async fn request(options: &Options) -> Result<Identity, IdentityError> {
@@ -205,5 +208,36 @@ impl Identity {
         let certified = CertifiedKey::new(chain, key.for_tls()?);
         certified.keys_match().map_err(|error| wrong(&error))?;
         Ok(Self { certified: Arc::new(certified), not_after: answer.not_after })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MINUTE: i64 = 60;
+    const LIFETIME: i64 = 60 * MINUTE;
+    const NOW: i64 = 1_795_000_000;
+
+    /// As the controller's clock says; this pod's own may be wrong.
+    fn renewed_at(skew: i64) -> i64 {
+        let here = SystemTime::UNIX_EPOCH + Duration::from_secs(u64::try_from(NOW + skew).unwrap());
+        NOW + renewal(NOW + LIFETIME, here).as_secs() as i64
+    }
+
+    #[test]
+    fn a_certificate_is_renewed_long_before_its_end_whatever_the_clock_says() {
+        for skew in [0, -1, 1, -MINUTE, MINUTE, -5 * MINUTE, 5 * MINUTE, -LIFETIME, -24 * LIFETIME] {
+            for _ in 0..100 {
+                let at = renewed_at(skew);
+                assert!(at < NOW + LIFETIME - 20 * MINUTE, "{skew}: {at}");
+                assert!(at > NOW, "{skew}: {at}");
+            }
+        }
+        for skew in [-MINUTE, MINUTE] {
+            assert!(renewed_at(skew) > NOW + 25 * MINUTE, "nor much too soon");
+        }
+        // A clock that is beyond the end asks once a second, no more.
+        assert_eq!(renewed_at(2 * LIFETIME), NOW + 1);
     }
 }

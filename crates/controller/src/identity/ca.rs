@@ -347,6 +347,14 @@ fn certificate_pem(der: &[u8]) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
+    use rustls::RootCertStore;
+    use rustls::client::WebPkiServerVerifier;
+    use rustls::client::danger::ServerCertVerifier;
+    use rustls::server::WebPkiClientVerifier;
+    use rustls_pki_types::UnixTime;
+
     use super::*;
 
     const NOW: i64 = 1_795_000_000;
@@ -454,6 +462,92 @@ mod tests {
         assert_eq!(leaf.validity().not_before.timestamp(), late - BACKDATE);
         let usage = leaf.extended_key_usage().unwrap().unwrap().value;
         assert!(usage.client_auth && !usage.server_auth && !usage.any);
+    }
+
+    /// A clock that is this wrong, in seconds, either way.
+    const SKEW: i64 = MINUTE;
+
+    fn at(seconds: i64) -> UnixTime {
+        UnixTime::since_unix_epoch(std::time::Duration::from_secs(seconds.try_into().unwrap()))
+    }
+
+    /// Whether a certificate is good, for what it was made for, to somebody who trusts these at this time.
+    fn verifies(issued: &Issued, is_server: bool, trusting: &Authorities, now: i64) -> Result<(), rustls::Error> {
+        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+        let mut roots = RootCertStore::empty();
+        trusting.roots().into_iter().for_each(|root| roots.add(root).unwrap());
+        let roots = Arc::new(roots);
+        if is_server {
+            let verifier = WebPkiServerVerifier::builder_with_provider(roots, provider).build().unwrap();
+            let name = "controller.portcullis-system.svc".try_into().unwrap();
+            return verifier.verify_server_cert(&issued.der, &[], &name, &[], at(now)).map(drop);
+        }
+        let verifier = WebPkiClientVerifier::builder_with_provider(roots, provider).build().unwrap();
+        verifier.verify_client_cert(&issued.der, &[], at(now)).map(drop)
+    }
+
+    fn leaf(is_server: bool) -> Leaf {
+        let uri = |text: &str| SanType::URI(text.try_into().unwrap());
+        match is_server {
+            true => Leaf::controller(vec![
+                uri("spiffe://portcullis.dev/controller/a"),
+                SanType::DnsName("controller.portcullis-system.svc".try_into().unwrap()),
+            ]),
+            false => Leaf::client(uri("spiffe://portcullis.dev/ns/shop/gateway/edge/uid/u/pod/p")),
+        }
+    }
+
+    /// The holder of the lease makes the authority, a replica signs, a third machine verifies, each with a clock of its own.
+    #[test]
+    fn a_clock_that_is_a_minute_wrong_does_no_harm() {
+        let key = PrivateKey::generate().unwrap();
+        for maker in [-SKEW, 0, SKEW] {
+            let authorities = Authorities::generate(NOW + maker).unwrap();
+            for (signer, is_server) in [-SKEW, 0, SKEW].into_iter().flat_map(|skew| [(skew, true), (skew, false)]) {
+                let issued = authorities.issue(leaf(is_server), &key, NOW + signer).unwrap();
+                let lifetime = if is_server { SERVER_LIFETIME } else { CLIENT_LIFETIME };
+                assert_eq!(issued.not_after, NOW + signer + lifetime);
+                for verifier in [-SKEW, 0, SKEW] {
+                    let verified = |now: i64| verifies(&issued, is_server, &authorities, now + verifier);
+                    // From the moment on at which it is signed, and long after it is to be renewed.
+                    for now in [NOW, NOW + lifetime / 2, NOW + lifetime * 9 / 10] {
+                        let case = format!("{maker} {signer} {verifier} {is_server} {now}");
+                        verified(now).unwrap_or_else(|error| panic!("{case}: {error}"));
+                    }
+                    assert!(verified(NOW + lifetime + 2 * SKEW + 1).is_err(), "it ends");
+                    assert!(verified(NOW - BACKDATE - 2 * SKEW - 1).is_err(), "it begins");
+                }
+            }
+        }
+    }
+
+    /// The other replicas read the Secret every minute: until then they sign with the previous one, and trust what they knew.
+    #[test]
+    fn nor_does_it_while_the_authority_is_rotated() {
+        let key = PrivateKey::generate().unwrap();
+        for leader in [-SKEW, SKEW] {
+            let (waiting, steps) =
+                live(Authorities::generate(NOW).unwrap(), NOW + CA_SUCCESSION, NOW + CA_SUCCESSION + 1);
+            assert_eq!(steps.len(), 1, "the successor is handed out");
+            let promoted_at = NOW + CA_SUCCESSION + DISTRIBUTION;
+            assert_eq!(waiting.step(promoted_at), Some(Step::Promote));
+            let promoted = reread(&waiting).take(Step::Promote, promoted_at + leader).unwrap();
+            for (signer, verifier) in [(-SKEW, SKEW), (SKEW, -SKEW), (SKEW, SKEW), (-SKEW, -SKEW)] {
+                for is_server in [true, false] {
+                    let late = promoted_at + MINUTE;
+                    let lifetime = if is_server { SERVER_LIFETIME } else { CLIENT_LIFETIME };
+                    let by_previous = waiting.issue(leaf(is_server), &key, late + signer).unwrap();
+                    let by_next = promoted.issue(leaf(is_server), &key, promoted_at + signer).unwrap();
+                    for trusting in [&waiting, &promoted] {
+                        verifies(&by_next, is_server, trusting, promoted_at + verifier).unwrap();
+                        verifies(&by_previous, is_server, trusting, late + verifier).unwrap();
+                    }
+                    // What was signed last by the previous one has ended before it is forgotten, whoever's clock decides.
+                    let last = by_previous.not_after + SKEW;
+                    assert_eq!(promoted.step(last + SKEW), None, "{lifetime}");
+                }
+            }
+        }
     }
 
     #[test]
