@@ -1,6 +1,7 @@
 package faults
 
 import (
+	"bytes"
 	"context"
 	"crypto/ecdsa"
 	"crypto/elliptic"
@@ -35,14 +36,20 @@ const (
 	class               = "portcullis"
 	controllerNamespace = "portcullis-system"
 	controllerName      = "portcullis-controller"
+	upToDate            = "portcullis.dev/DataPlanesUpToDate"
 	echoImage           = "registry.k8s.io/gateway-api/conformance/echo-basic:v0.1.0"
 )
+
+// truthLimit is how soon after a fault, or its end, status has to say what is.
+const truthLimit = 20 * time.Second
 
 var resources = map[string]schema.GroupVersionResource{
 	"Namespace":                {Version: "v1", Resource: "namespaces"},
 	"Secret":                   {Version: "v1", Resource: "secrets"},
 	"Service":                  {Version: "v1", Resource: "services"},
 	"Pod":                      {Version: "v1", Resource: "pods"},
+	"Node":                     {Version: "v1", Resource: "nodes"},
+	"EndpointSlice":            {Group: "discovery.k8s.io", Version: "v1", Resource: "endpointslices"},
 	"Deployment":               {Group: "apps", Version: "v1", Resource: "deployments"},
 	"GatewayClass":             {Group: "gateway.networking.k8s.io", Version: "v1", Resource: "gatewayclasses"},
 	"Gateway":                  {Group: "gateway.networking.k8s.io", Version: "v1", Resource: "gateways"},
@@ -154,7 +161,7 @@ func (b *bed) apply(documents string) {
 }
 
 func (b *bed) of(kind string) dynamic.ResourceInterface {
-	if kind == "Namespace" || kind == "GatewayClass" {
+	if kind == "Namespace" || kind == "GatewayClass" || kind == "Node" {
 		return client.Resource(resources[kind])
 	}
 	return client.Resource(resources[kind]).Namespace(b.namespace)
@@ -238,6 +245,59 @@ func find(conditions []any, name string) (status, reason string) {
 	return "absent", ""
 }
 
+// gatewaySays waits until a condition of a Gateway is as it should be, as "True" or as "False/Reason".
+func (b *bed) gatewaySays(gateway, name, wanted string) {
+	b.t.Helper()
+	eventually(b.t, truthLimit, fmt.Sprintf("%s of Gateway %s is %s", name, gateway, wanted), func() error {
+		object, err := b.of("Gateway").Get(context.Background(), gateway, metav1.GetOptions{})
+		if err != nil {
+			return err
+		}
+		return says(wanted)(condition(object, name))
+	})
+}
+
+// listenerSays does so for a condition of a listener.
+func (b *bed) listenerSays(gateway, listener, name, wanted string) {
+	b.t.Helper()
+	eventually(b.t, truthLimit, fmt.Sprintf("%s of listener %s of Gateway %s is %s", name, listener, gateway, wanted), func() error {
+		return says(wanted)(b.listenerCondition(gateway, listener, name))
+	})
+}
+
+// routeSays does so for a condition of an HTTPRoute with one parent.
+func (b *bed) routeSays(route, name, wanted string) {
+	b.t.Helper()
+	eventually(b.t, truthLimit, fmt.Sprintf("%s of HTTPRoute %s is %s", name, route, wanted), func() error {
+		object, err := b.of("HTTPRoute").Get(context.Background(), route, metav1.GetOptions{})
+		if err != nil {
+			return err
+		}
+		parents, _, _ := unstructured.NestedSlice(object.Object, "status", "parents")
+		if len(parents) != 1 {
+			return fmt.Errorf("%d parents", len(parents))
+		}
+		conditions, _ := parents[0].(map[string]any)["conditions"].([]any)
+		return says(wanted)(find(conditions, name))
+	})
+}
+
+// isServed waits until status says that the Gateway and all its data planes are as they should be.
+func (b *bed) isServed(gateway string) {
+	b.t.Helper()
+	b.gatewaySays(gateway, "Programmed", "True")
+	b.gatewaySays(gateway, upToDate, "True")
+}
+
+func says(wanted string) func(status, reason string) error {
+	return func(status, reason string) error {
+		if wanted == status || wanted == status+"/"+reason {
+			return nil
+		}
+		return fmt.Errorf("%s/%s", status, reason)
+	}
+}
+
 // listenerCondition reads a condition of a Gateway's listener.
 func (b *bed) listenerCondition(gateway, listener, name string) (status, reason string) {
 	object, err := b.of("Gateway").Get(context.Background(), gateway, metav1.GetOptions{})
@@ -296,25 +356,30 @@ type load struct {
 	clients  sync.WaitGroup
 	lock     sync.Mutex
 	requests int
-	failures []string
+	tries    int
+	failures []failure
 }
 
+// failure is a request that was not answered 200.
+type failure struct {
+	began, ended time.Time
+	what         string
+}
+
+func (f failure) String() string { return f.began.Format("15:04:05.000") + " " + f.what }
+
 // startLoad asks over kept and over new connections until it is stopped.
-func startLoad(address, host string) *load {
+func startLoad(address, host string) *load { return startPatientLoad(address, host, 1) }
+
+// startPatientLoad tries a request again, up to that often, a moment later and over another connection.
+func startPatientLoad(address, host string, tries int) *load {
 	ctx, cancel := context.WithCancel(context.Background())
 	l := &load{cancel: cancel}
 	for index := range 4 {
 		l.clients.Go(func() {
 			client := newClient()
 			for ctx.Err() == nil {
-				start := time.Now()
-				status, err := ask(client, address, host)
-				l.lock.Lock()
-				l.requests++
-				if err != nil || status != 200 {
-					l.failures = append(l.failures, fmt.Sprintf("%s after %s: %d %v", start.Format("15:04:05.000"), time.Since(start).Round(time.Millisecond), status, err))
-				}
-				l.lock.Unlock()
+				l.request(client, address, host, tries)
 				if index%2 == 0 {
 					client.CloseIdleConnections()
 				}
@@ -326,12 +391,33 @@ func startLoad(address, host string) *load {
 	return l
 }
 
+func (l *load) request(client *http.Client, address, host string, tries int) {
+	began := time.Now()
+	for try := 1; ; try++ {
+		status, err := ask(client, address, host)
+		served := err == nil && status == 200
+		if !served && try < tries {
+			client.CloseIdleConnections()
+			time.Sleep(50 * time.Millisecond)
+			continue
+		}
+		l.lock.Lock()
+		defer l.lock.Unlock()
+		l.requests++
+		l.tries = max(l.tries, try)
+		if !served {
+			l.failures = append(l.failures, failure{began, time.Now(), fmt.Sprintf("after %s: %d %v", time.Since(began).Round(time.Millisecond), status, err)})
+		}
+		return
+	}
+}
+
 // stop ends the load and says what failed.
-func (l *load) stop(t *testing.T) (failures []string) {
+func (l *load) stop(t *testing.T) []failure {
 	t.Helper()
 	l.cancel()
 	l.clients.Wait()
-	t.Logf("%d requests, %d failed", l.requests, len(l.failures))
+	t.Logf("%d requests, %d failed, at most %d tries", l.requests, len(l.failures), l.tries)
 	return l.failures
 }
 
@@ -339,7 +425,7 @@ func (l *load) stop(t *testing.T) (failures []string) {
 func (l *load) mustHaveServed(t *testing.T) {
 	t.Helper()
 	if failures := l.stop(t); len(failures) > 0 {
-		t.Errorf("%d of %d requests failed, first: %s", len(failures), l.requests, strings.Join(failures[:min(5, len(failures))], "; "))
+		t.Errorf("%d of %d requests failed, first: %v", len(failures), l.requests, failures[:min(5, len(failures))])
 	}
 }
 
@@ -357,10 +443,20 @@ func eventually(t *testing.T, limit time.Duration, what string, check func() err
 // cluster runs the test cluster's own command, such as kill etcd.
 func cluster(t *testing.T, arguments ...string) {
 	t.Helper()
-	output, err := exec.Command(os.Getenv("PORTCULLIS_CLUSTER"), arguments...).CombinedOutput()
+	clusterOutput(t, arguments...)
+}
+
+// clusterOutput does so and gives what it wrote.
+func clusterOutput(t *testing.T, arguments ...string) []byte {
+	t.Helper()
+	var problems bytes.Buffer
+	command := exec.Command(os.Getenv("PORTCULLIS_CLUSTER"), arguments...)
+	command.Stderr = &problems
+	output, err := command.Output()
 	if err != nil {
-		t.Fatalf("%s %s: %v\n%s", os.Getenv("PORTCULLIS_CLUSTER"), strings.Join(arguments, " "), err, output)
+		t.Fatalf("%s %s: %v\n%s%s", os.Getenv("PORTCULLIS_CLUSTER"), strings.Join(arguments, " "), err, output, problems.Bytes())
 	}
+	return output
 }
 
 // scale sets the replicas of a Deployment and waits until as many are ready.

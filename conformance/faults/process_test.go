@@ -1,0 +1,58 @@
+package faults
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+)
+
+// processOf finds the program of a pod on this machine: the one in the pod's control group that is called portcullis.
+func processOf(t *testing.T, pod *unstructured.Unstructured) (process int) {
+	t.Helper()
+	files, err := filepath.Glob("/proc/[0-9]*/cgroup")
+	if err != nil {
+		t.Fatal(err)
+	}
+	// systemd's names of control groups have no hyphens.
+	uid := string(pod.GetUID())
+	names := []string{uid, strings.ReplaceAll(uid, "-", "_")}
+	for _, file := range files {
+		groups, _ := os.ReadFile(file)
+		program, _ := os.ReadFile(filepath.Join(filepath.Dir(file), "comm"))
+		if strings.TrimSpace(string(program)) != "portcullis" {
+			continue
+		}
+		for _, name := range names {
+			if strings.Contains(string(groups), name) {
+				process, _ = strconv.Atoi(filepath.Base(filepath.Dir(file)))
+				return process
+			}
+		}
+	}
+	t.Fatalf("no process of pod %s/%s is found: does it run on this machine?", pod.GetNamespace(), pod.GetName())
+	return 0
+}
+
+// send sends a signal to a pod's program.
+func send(t *testing.T, pod *unstructured.Unstructured, signal syscall.Signal) {
+	t.Helper()
+	if err := syscall.Kill(processOf(t, pod), signal); err != nil {
+		t.Fatalf("%s to %s: %v", signal, pod.GetName(), err)
+	}
+}
+
+// mayDump says whether the kernel would write a core of a process: only then do its files in /proc belong to its user.
+func mayDump(t *testing.T, process int) bool {
+	t.Helper()
+	information, err := os.Stat(fmt.Sprintf("/proc/%d/environ", process))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return information.Sys().(*syscall.Stat_t).Uid != 0
+}
