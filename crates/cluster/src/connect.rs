@@ -57,18 +57,32 @@ pub async fn connect(kubeconfig: Option<&Path>, context: Option<&str>) -> Result
     client(configuration(kubeconfig, context).await?)
 }
 
+/// Where the API server is that [`connect`] chooses, for messages; `None` where it chooses none.
+pub async fn server(kubeconfig: Option<&Path>, context: Option<&str>) -> Option<String> {
+    let configuration = configuration(kubeconfig, context).await.ok()?;
+    // A path or query is of no use in a message, and credentials may stand before the host.
+    let url = &configuration.cluster_url;
+    let port = url.port_u16().map(|port| format!(":{port}")).unwrap_or_default();
+    Some(format!("{}://{}{port}", url.scheme_str()?, url.host()?))
+}
+
 async fn configuration(kubeconfig: Option<&Path>, context: Option<&str>) -> Result<Config, ConnectError> {
     let options = KubeConfigOptions { context: context.map(str::to_owned), ..KubeConfigOptions::default() };
     if let Some(path) = kubeconfig {
-        let failed = |message: String| ConnectError::Kubeconfig { path: path.to_owned(), message };
-        let kubeconfig = Kubeconfig::read_from(path).map_err(|error| failed(error.to_string()))?;
-        return Config::from_custom_kubeconfig(kubeconfig, &options).await.map_err(|error| failed(error.to_string()));
+        let failed = |error| ConnectError::Kubeconfig { path: path.to_owned(), message: first_line(error) };
+        let kubeconfig = Kubeconfig::read_from(path).map_err(failed)?;
+        return Config::from_custom_kubeconfig(kubeconfig, &options).await.map_err(failed);
     }
     let kubeconfig = match Config::from_kubeconfig(&options).await {
         Ok(config) => return Ok(config),
-        Err(error) => error.to_string(),
+        Err(error) => first_line(error),
     };
     Config::incluster().map_err(|error| ConnectError::NoCluster { kubeconfig, in_cluster: error.to_string() })
+}
+
+/// What is wrong with a kubeconfig, without the excerpt that follows, in which a token may stand.
+fn first_line(error: kube::config::KubeconfigError) -> String {
+    error.to_string().lines().next().unwrap_or_default().to_owned()
 }
 
 /// The client of a configuration.
@@ -106,3 +120,34 @@ const KEEPALIVE_PROBES: u32 = 3;
 const POOL_IDLE_TIMEOUT: Duration = Duration::from_secs(60);
 /// Idle connections that are kept for requests to come.
 const POOL_MAX_IDLE: usize = 4;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn kubeconfig(text: &str) -> tempfile::NamedTempFile {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), text).unwrap();
+        file
+    }
+
+    #[tokio::test]
+    async fn a_token_in_a_broken_kubeconfig_is_not_shown() {
+        let file = kubeconfig("users:\n- name: a\n  user: {token: secret-token, [\n");
+        let error = configuration(Some(file.path()), None).await.unwrap_err().to_string();
+        assert!(error.starts_with(&format!("kubeconfig {}: ", file.path().display())), "{error}");
+        assert!(!error.contains("secret-token") && !error.contains('\n'), "{error}");
+    }
+
+    #[tokio::test]
+    async fn a_server_is_named_without_what_is_confidential() {
+        let file = kubeconfig(
+            "clusters: [{name: a, cluster: {server: 'https://user:word@api.example.com:6443/path'}}]\n\
+             users: [{name: a, user: {}}]\n\
+             contexts: [{name: a, context: {cluster: a, user: a}}]\n\
+             current-context: a\n",
+        );
+        assert_eq!(server(Some(file.path()), None).await.as_deref(), Some("https://api.example.com:6443"));
+        assert_eq!(server(Some(file.path()), Some("b")).await, None);
+    }
+}

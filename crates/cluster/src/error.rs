@@ -1,6 +1,6 @@
 //! Why something could not be read, and what to do about it.
 
-use std::fmt;
+use std::fmt::{self, Write as _};
 use std::time::Duration;
 
 use portcullis_api::Foreign;
@@ -51,6 +51,16 @@ impl ReadError {
         Self { problem, attempt: attempt.into(), message }
     }
 
+    /// No answer, for a request that was not made by this crate.
+    pub fn unreachable(attempt: impl Into<String>, error: &kube::Error) -> Self {
+        Self::new(Problem::Unreachable, attempt, chain(error))
+    }
+
+    /// No answer in time.
+    pub fn silent(attempt: impl Into<String>, waited: Duration) -> Self {
+        Self::new(Problem::Unreachable, attempt, format_args!("no answer within {} s", waited.as_secs()))
+    }
+
     /// What to do; empty if waiting is all.
     pub fn remedy(&self) -> &'static str {
         match self.problem {
@@ -64,6 +74,20 @@ impl ReadError {
             Problem::NotFound | Problem::Expired | Problem::Busy(_) | Problem::Refused(_) | Problem::Malformed => "",
         }
     }
+}
+
+/// An error with its causes, in one line.
+pub(crate) fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        let message = error.to_string();
+        if !text.contains(&message) {
+            let _ = write!(text, ": {message}");
+        }
+        cause = error.source();
+    }
+    text
 }
 
 /// How much of a foreign message is kept, in bytes.

@@ -35,7 +35,7 @@ mod statistics;
 mod watch;
 mod watcher;
 
-pub use connect::{Client, ConnectError, connect};
+pub use connect::{Client, ConnectError, connect, server};
 pub use error::{Problem, ReadError};
 pub use event::Event;
 pub use kinds::{KindId, OwnedKind};

@@ -13,7 +13,7 @@ use tokio::time::{Instant, timeout, timeout_at};
 
 use crate::buffer::Buffer;
 use crate::connect::Client;
-use crate::error::{Problem, ReadError};
+use crate::error::{Problem, ReadError, chain};
 use crate::kinds::{Content, Watched};
 
 /// The objects of one kind in one place.
@@ -163,20 +163,6 @@ async fn send(
     let body = collect(response, STATUS_LIMIT, false, &attempt).await;
     let said: Status = body.ok().and_then(|body| serde_json::from_slice(body.as_slice()).ok()).unwrap_or_default();
     Err(said.into_error(status, retry_after, attempt()))
-}
-
-/// An error with its causes, in one line.
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        let message = error.to_string();
-        if !text.contains(&message) {
-            let _ = write!(text, ": {message}");
-        }
-        cause = error.source();
-    }
-    text
 }
 
 /// The body of an answer, if it is no larger than a limit and comes in time.

@@ -11,6 +11,7 @@ pub(crate) mod api_server;
 mod confinement;
 pub(crate) mod gateway_api;
 pub(crate) mod manifests;
+pub(crate) mod pods;
 pub(crate) mod resources;
 #[cfg(test)]
 mod rights;
@@ -21,6 +22,7 @@ use crate::output;
 use api_server::{ApiServer, Failure};
 use gateway_api::{Found, Plan};
 use manifests::Settings;
+use portcullis_api::Foreign;
 use serde_json::Value;
 use std::time::Duration;
 use tokio::time::{Instant, sleep, timeout_at};
@@ -113,14 +115,19 @@ async fn left_to_helm(server: &ApiServer, objects: &[Value]) -> Result<Vec<Strin
     let mut left = Vec::new();
     for object in objects {
         let Some(there) = server.read(object).await? else { continue };
-        let Some(release) = resources::helm_release(&there) else { continue };
+        let Some((release, namespace)) = resources::helm_release(&there) else { continue };
         if resources::is_definition(object) {
+            // Helm keeps a definition when its release is uninstalled; from then on it is nobody's.
+            if !server.has_helm_release(namespace, release).await? {
+                continue;
+            }
             left.push(resources::display(object));
             continue;
         }
         return Err(Failure::Refused(format!(
             "{} was installed with Helm (release {release}): use helm upgrade, or helm uninstall first",
             resources::display(object),
+            release = Foreign(release),
         )));
     }
     Ok(left)
@@ -201,7 +208,9 @@ async fn wait(server: &ApiServer, settings: &Settings, limit: Duration) -> Resul
             Err(_) => {}
         }
         if Instant::now() + LOOK > deadline {
-            output::problem(&format!("portcullis: not ready after {} s: {missing}", limit.as_secs()));
+            let why = pods::trouble_of_the_controller(server, &settings.namespace).await;
+            let why = why.map(|why| format!(": {why}")).unwrap_or_default();
+            output::problem(&format!("portcullis: not ready after {} s: {missing}{why}", limit.as_secs()));
             return Ok(Exit::Problems);
         }
         sleep(LOOK).await;
@@ -220,10 +229,12 @@ pub(crate) fn not_ready(object: &Value) -> Option<String> {
     let wanted = object.pointer("/spec/replicas").and_then(Value::as_i64).unwrap_or(1);
     let (updated, available) = (number("/status/updatedReplicas"), number("/status/availableReplicas"));
     let seen = number("/status/observedGeneration") >= number("/metadata/generation");
-    if seen && updated >= wanted && available >= wanted && number("/status/replicas") <= updated {
+    let old = (number("/status/replicas") - updated).max(0);
+    if seen && updated >= wanted && available >= wanted && old == 0 {
         return None;
     }
-    Some(format!("{available} of {wanted} pods are available, {updated} up to date"))
+    let replaced = if old == 0 { String::new() } else { format!(", {old} to be replaced") };
+    Some(format!("{available} of {wanted} pods are available, {updated} up to date{replaced}"))
 }
 
 #[cfg(test)]

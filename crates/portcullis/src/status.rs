@@ -11,12 +11,12 @@ mod report;
 use crate::cli::{OutputFormat, Status};
 use crate::exit::Exit;
 use crate::install::api_server::{self, ApiServer, Failure};
-use crate::install::resources;
+use crate::install::pods::{CONTROLLERS, trouble_of_the_controller};
+use crate::install::{not_ready, resources};
 use crate::objects::Selected;
 use crate::output;
 use portcullis_cluster::{Listing, Scope, Selection, list};
-use report::Report;
-use serde_json::Value;
+use report::{Controller, Report};
 
 /// Reads, and prints.
 pub(crate) fn run(arguments: &Status) -> Exit {
@@ -57,19 +57,25 @@ pub(crate) fn run(arguments: &Status) -> Exit {
     if report.is_wrong() || !listing.unparsable.is_empty() { Exit::Problems } else { Exit::Success }
 }
 
-async fn read(server: &ApiServer) -> Result<(Listing, Vec<Value>), Failure> {
+async fn read(server: &ApiServer) -> Result<(Listing, Vec<Controller>), Failure> {
     let selection = Selection { scope: Scope::default(), owned: true };
-    let listing = list(&server.client, &selection).await.map_err(|error| Failure::Refused(error.to_string()))?;
+    let listing = list(&server.client, &selection).await?;
     // Who may not read Deployments of the controller's namespace sees the rest.
-    let controllers = match server.list_selected(&resources::DEPLOYMENTS, CONTROLLERS).await {
-        Ok(controllers) => controllers.unwrap_or_default(),
+    let deployments = match server.list_selected(&resources::DEPLOYMENTS, CONTROLLERS).await {
+        Ok(deployments) => deployments.unwrap_or_default(),
         Err(failure) => {
             output::problem(&format!("portcullis: {failure}"));
             Vec::new()
         }
     };
+    let mut controllers = Vec::new();
+    for deployment in deployments {
+        let namespace = deployment["metadata"]["namespace"].as_str().unwrap_or_default();
+        let trouble = match not_ready(&deployment) {
+            Some(_) => trouble_of_the_controller(server, namespace).await,
+            None => None,
+        };
+        controllers.push(Controller { deployment, trouble });
+    }
     Ok((listing, controllers))
 }
-
-/// The labels of the controller's Deployment.
-const CONTROLLERS: &str = "app.kubernetes.io/name=portcullis,app.kubernetes.io/component=controller";

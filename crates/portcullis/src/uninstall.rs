@@ -98,7 +98,11 @@ fn refuse_if_others_need_it(classes: &[Value]) -> Result<(), Failure> {
 async fn refuse_if_helm_made_it(server: &ApiServer, objects: &[Value]) -> Result<(), Failure> {
     for object in objects {
         let there = server.read(object).await?;
-        if let Some(release) = there.as_ref().and_then(resources::helm_release) {
+        if let Some((release, namespace)) = there.as_ref().and_then(resources::helm_release) {
+            // Helm keeps a definition when its release is uninstalled; from then on it is nobody's.
+            if resources::is_definition(object) && !server.has_helm_release(namespace, release).await? {
+                continue;
+            }
             return Err(Failure::Refused(format!(
                 "{} was installed with Helm: use helm uninstall {}",
                 resources::display(object),

@@ -1,11 +1,11 @@
 //! What install, uninstall and status ask of an API server, beside what `portcullis-cluster` reads.
 
-use super::resources::{self, Resource};
+use super::resources::{self, HELM_STORES, Resource};
 use crate::cli::Cluster;
 use http::header::{ACCEPT, CONTENT_TYPE};
 use http::{Method, Request};
 use portcullis_api::Foreign;
-use portcullis_cluster::{Client, ConnectError, connect};
+use portcullis_cluster::{Client, ConnectError, Problem, ReadError, connect, server};
 use serde_json::{Value, json};
 use std::time::Duration;
 
@@ -21,8 +21,8 @@ pub(crate) enum Failure {
     Connect(ConnectError),
     /// The API server did not do it.
     Request { attempt: String, error: Box<kube::Error> },
-    /// It took too long.
-    Timeout { attempt: String },
+    /// There was no answer. Where the API server is, if that is known.
+    Unreachable { server: Option<String>, error: ReadError },
     /// What was found does not allow it.
     Refused(String),
     /// This program could not be prepared for it.
@@ -37,8 +37,18 @@ impl std::fmt::Display for Failure {
                 kube::Error::Api(status) => write!(f, "cannot {attempt}: {}", Foreign(&status.message)),
                 error => write!(f, "cannot {attempt}: {}", Foreign(&error.to_string())),
             },
-            Self::Timeout { attempt } => write!(f, "cannot {attempt}: no answer within {} s", REQUEST.as_secs()),
+            Self::Unreachable { server: Some(server), error } => write!(f, "{}: {error}", Foreign(server)),
+            Self::Unreachable { server: None, error } => error.fmt(f),
             Self::Refused(why) | Self::Program(why) => f.write_str(why),
+        }
+    }
+}
+
+impl From<ReadError> for Failure {
+    fn from(error: ReadError) -> Self {
+        match error.problem {
+            Problem::Unreachable => Self::Unreachable { server: None, error },
+            _ => Self::Refused(error.to_string()),
         }
     }
 }
@@ -50,8 +60,14 @@ pub(crate) fn run<T>(cluster: &Cluster, work: impl AsyncFnOnce(ApiServer) -> Res
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(|error| Failure::Program(format!("the program cannot start: {error}")))?;
     runtime.block_on(async {
-        let client = connect(cluster.kubeconfig.as_deref(), cluster.context.as_deref()).await;
-        work(ApiServer { client: client.map_err(Failure::Connect)? }).await
+        let (kubeconfig, context) = (cluster.kubeconfig.as_deref(), cluster.context.as_deref());
+        let client = connect(kubeconfig, context).await.map_err(Failure::Connect)?;
+        match work(ApiServer { client }).await {
+            Err(Failure::Unreachable { error, .. }) => {
+                Err(Failure::Unreachable { server: server(kubeconfig, context).await, error })
+            }
+            done => done,
+        }
     })
 }
 
@@ -106,10 +122,33 @@ impl ApiServer {
 
     /// The objects of a kind with these labels, in all namespaces, if the kind is served.
     pub(crate) async fn list_selected(&self, resource: &Resource, labels: &str) -> Result<Option<Vec<Value>>, Failure> {
-        let path =
-            format!("{}?labelSelector={}", resource.path(None, None), labels.replace('=', "%3D").replace(',', "%2C"));
+        self.list_labelled(resource, None, labels, "application/json").await
+    }
+
+    /// Whether Helm has a release. Who may not look, is told that it has.
+    pub(crate) async fn has_helm_release(&self, namespace: &str, name: &str) -> Result<bool, Failure> {
+        let labels = format!("owner=helm,name={name}");
+        for resource in HELM_STORES {
+            match self.list_labelled(resource, Some(namespace), &labels, METADATA).await {
+                Ok(releases) if releases.as_ref().is_none_or(Vec::is_empty) => {}
+                Ok(_) | Err(Failure::Request { .. }) => return Ok(true),
+                Err(failure) => return Err(failure),
+            }
+        }
+        Ok(false)
+    }
+
+    async fn list_labelled(
+        &self,
+        resource: &Resource,
+        namespace: Option<&str>,
+        labels: &str,
+        accept: &str,
+    ) -> Result<Option<Vec<Value>>, Failure> {
+        let labels = labels.replace('=', "%3D").replace(',', "%2C");
+        let path = format!("{}?labelSelector={labels}", resource.path(namespace, None));
         let attempt = || format!("list {}", resource.plural);
-        items(self.send(Method::GET, &path, None, "application/json", attempt).await)
+        items(self.send(Method::GET, &path, None, accept, attempt).await)
     }
 
     async fn list_as(
@@ -141,8 +180,9 @@ impl ApiServer {
         let request = request.body(body).map_err(|error| Failure::Program(error.to_string()))?;
         match tokio::time::timeout(REQUEST, self.client.request::<Value>(request)).await {
             Ok(Ok(answer)) => Ok(answer),
+            Ok(Err(error @ kube::Error::Service(_))) => Err(ReadError::unreachable(attempt(), &error).into()),
             Ok(Err(error)) => Err(Failure::Request { attempt: attempt(), error: Box::new(error) }),
-            Err(_) => Err(Failure::Timeout { attempt: attempt() }),
+            Err(_) => Err(ReadError::silent(attempt(), REQUEST).into()),
         }
     }
 }

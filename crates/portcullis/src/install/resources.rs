@@ -28,6 +28,11 @@ pub(crate) const GATEWAY_CLASSES: Resource = cluster("gateway.networking.k8s.io/
 pub(crate) const GATEWAYS: Resource = namespaced("gateway.networking.k8s.io/v1", "Gateway", "gateways");
 
 pub(crate) const DEPLOYMENTS: Resource = namespaced("apps/v1", "Deployment", "deployments");
+pub(crate) const PODS: Resource = namespaced("v1", "Pod", "pods");
+
+/// Where Helm keeps its releases.
+pub(crate) const HELM_STORES: &[Resource] =
+    &[namespaced("v1", "Secret", "secrets"), namespaced("v1", "ConfigMap", "configmaps")];
 
 /// Every kind that is installed.
 const INSTALLED: &[Resource] = &[
@@ -53,7 +58,7 @@ const INSTALLED: &[Resource] = &[
 pub(crate) const IN_USE: &[Resource] = &[
     namespaced("v1", "ConfigMap", "configmaps"),
     namespaced("v1", "PersistentVolumeClaim", "persistentvolumeclaims"),
-    namespaced("v1", "Pod", "pods"),
+    PODS,
     namespaced("v1", "Secret", "secrets"),
     namespaced("v1", "Service", "services"),
     namespaced("v1", "ServiceAccount", "serviceaccounts"),
@@ -115,9 +120,11 @@ pub(crate) fn is_definition(object: &Value) -> bool {
     object["kind"] == DEFINITIONS.kind
 }
 
-/// The release that an object belongs to, if Helm made it.
-pub(crate) fn helm_release(object: &Value) -> Option<&str> {
-    object["metadata"]["annotations"]["meta.helm.sh/release-name"].as_str()
+/// The release that an object belongs to, if Helm made it, and the namespace of the release.
+pub(crate) fn helm_release(object: &Value) -> Option<(&str, &str)> {
+    let annotations = &object["metadata"]["annotations"];
+    let says = |name: &str| annotations[name].as_str();
+    Some((says("meta.helm.sh/release-name")?, says("meta.helm.sh/release-namespace").unwrap_or_default()))
 }
 
 /// The status of a condition.

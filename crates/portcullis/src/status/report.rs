@@ -18,6 +18,12 @@ pub(crate) struct Report {
     data_planes: Vec<Value>,
 }
 
+/// The controller's Deployment, and what keeps its pods from running.
+pub(crate) struct Controller {
+    pub(crate) deployment: Value,
+    pub(crate) trouble: Option<String>,
+}
+
 /// A row of the table.
 struct Line {
     cells: [String; 5],
@@ -28,7 +34,7 @@ struct Line {
 
 impl Report {
     /// What a cluster shows of what is selected.
-    pub(crate) fn new(listing: &Listing, controllers: &[Value], selected: &Selected) -> Self {
+    pub(crate) fn new(listing: &Listing, controllers: &[Controller], selected: &Selected) -> Self {
         let mut report = Self { lines: Vec::new(), items: Vec::new(), data_planes: Vec::new() };
         let ours = Ours::of(listing);
         report.gateway_api(listing);
@@ -119,8 +125,8 @@ impl Report {
         }
     }
 
-    fn controllers(&mut self, controllers: &[Value]) {
-        for controller in controllers {
+    fn controllers(&mut self, controllers: &[Controller]) {
+        for Controller { deployment: controller, trouble } in controllers {
             let namespace = controller["metadata"]["namespace"].as_str().unwrap_or_default();
             let name = format!("Deployment/{}", resources::name(controller));
             let problem = not_ready(controller);
@@ -130,7 +136,15 @@ impl Report {
                 // None are wanted, and so nothing is decided.
                 None if wanted == 0 => ("Unavailable", "the controller is scaled to 0 pods".to_owned()),
                 None => ("OK", pods(ready, wanted)),
-                Some(problem) => ("Unavailable", problem.clone()),
+                Some(problem) => {
+                    let status = match ready {
+                        0 => "Unavailable",
+                        some if some < wanted => "Degraded",
+                        _ => "Progressing",
+                    };
+                    let why = trouble.as_ref().map(|why| format!(": {why}")).unwrap_or_default();
+                    (status, format!("{problem}{why}"))
+                }
             };
             self.push([namespace, &name, "", status, &message], status != "OK");
         }

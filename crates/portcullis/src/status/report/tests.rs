@@ -99,17 +99,22 @@ fn deployment(gateway: &str, wanted: i32, ready: i32) -> portcullis_cluster::Own
     }
 }
 
-fn controller(available: i64) -> Value {
-    json!({
+fn controller(available: i64) -> Controller {
+    let deployment = json!({
         "kind": "Deployment",
         "metadata": { "name": "portcullis-controller", "namespace": "portcullis-system" },
         "spec": { "replicas": 1 },
         "status": { "replicas": 1, "updatedReplicas": 1, "availableReplicas": available },
-    })
+    });
+    Controller { deployment, trouble: (available == 0).then(|| "pod a: ImagePullBackOff".to_owned()) }
 }
 
 /// The rows, as `object | section | status | message`, and whether anything is wrong.
-fn rows(objects: Vec<Object>, owned: Vec<portcullis_cluster::Owned>, controllers: &[Value]) -> (Vec<String>, bool) {
+fn rows(
+    objects: Vec<Object>,
+    owned: Vec<portcullis_cluster::Owned>,
+    controllers: &[Controller],
+) -> (Vec<String>, bool) {
     let selection = Selection { namespace: None, all_namespaces: true, selector: None, output: OutputFormat::Table };
     let listing = Listing { objects, owned, served: served(), ..Listing::default() };
     let report = Report::new(&listing, controllers, &Selected::new(&selection).unwrap());
@@ -233,7 +238,7 @@ fn each_thing_that_is_wrong_has_a_row() {
             vec![class(), edge(), route("web", "edge", good())],
             well(),
             vec![controller(0)],
-            "Deployment/portcullis-controller |  | Unavailable | 0 of 1 pods are available, 1 up to date",
+            "Deployment/portcullis-controller |  | Unavailable | 0 of 1 pods are available, 1 up to date: pod a: ImagePullBackOff",
         ),
         (
             vec![class(), edge()],

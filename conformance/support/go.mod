@@ -1,0 +1,3 @@
+module portcullis.dev/conformance/support
+
+go 1.26.0
