@@ -45,6 +45,7 @@ pub(crate) fn check() -> Outcome {
     };
     compare(&manifests_file(), &manifests(&helm)?)?;
     replacements_hold(&helm)?;
+    controller_is_confined(&helm)?;
     charts_render(&helm)
 }
 
@@ -223,6 +224,27 @@ fn replacements_hold(helm: &Helm) -> Outcome {
     let image = ["--set-string", "image.repository=registry.example.com/p,image.tag=2"];
     if helm.template_in("edge", "portcullis", &image)? != replaced.replace(&default, "registry.example.com/p:2") {
         return Err(format!("the chart must use its image's name as it is, and {default} for nothing else"));
+    }
+    Ok(())
+}
+
+/// Whatever the controller may read, what it may write is confined by the same admission policies.
+fn controller_is_confined(helm: &Helm) -> Outcome {
+    let policies = |values: Option<&Path>| -> Result<Vec<String>, String> {
+        let text = helm.template("portcullis", values)?;
+        let is_policy =
+            |document: &&str| document.lines().any(|line| line.starts_with("kind: ValidatingAdmissionPolicy"));
+        Ok(text.split("\n---\n").filter(is_policy).map(|document| document.trim().to_owned()).collect())
+    };
+    let default = policies(None)?;
+    if default.is_empty() {
+        return Err("the chart has no admission policies".to_owned());
+    }
+    for name in ["labelled", "listed", "namespaces", "namespaces-labelled"] {
+        let values = root().join(format!("charts/portcullis/ci/{name}.yaml"));
+        if policies(Some(&values))? != default {
+            return Err(format!("{}: the admission policies differ from the default ones", values.display()));
+        }
     }
     Ok(())
 }

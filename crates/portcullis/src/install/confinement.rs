@@ -254,15 +254,19 @@ async fn statuses(server: &ApiServer) {
 /// The API server holds each expression against the types of its kinds.
 async fn expressions_are_of_the_right_types(server: &ApiServer) {
     let deadline = Instant::now() + Duration::from_secs(60);
-    for object in manifests::objects(&Settings::new(NAMESPACE, None, None).unwrap()) {
-        while object["kind"] == "ValidatingAdmissionPolicy" {
+    let mut objects = manifests::objects(&Settings::new(NAMESPACE, None, None).unwrap());
+    objects.retain(|object| object["kind"] == "ValidatingAdmissionPolicy");
+    assert!(!objects.is_empty());
+    for object in objects {
+        let name = &object["metadata"]["name"];
+        loop {
             let found = server.read(&object).await.unwrap_or_else(|failure| panic!("{failure}")).unwrap();
+            let warnings = &found["status"]["typeChecking"]["expressionWarnings"];
+            assert!(warnings.is_null(), "{name}: {warnings:#}");
             if found["status"]["observedGeneration"] == found["metadata"]["generation"] {
-                let warnings = &found["status"]["typeChecking"]["expressionWarnings"];
-                assert!(warnings.is_null(), "{}: {warnings:#}", found["metadata"]["name"]);
                 break;
             }
-            assert!(Instant::now() < deadline, "{} is not checked", found["metadata"]["name"]);
+            assert!(Instant::now() < deadline, "{name} is not checked");
             tokio::time::sleep(Duration::from_millis(200)).await;
         }
     }
