@@ -1,8 +1,8 @@
 //! `cargo xtask conformance`: the whole on a real Kubernetes. What flows in: the workspace. What flows out: the official suite's report in
 //! `conformance/reports`, and success only if nothing failed.
 //!
-//! Starts the test cluster of `conformance/`, loads the image that `cargo xtask image` makes, installs `deploy/install.yaml` as a user
-//! would, runs the tests that need an API server, the official suite and the faults, and takes everything down again.
+//! Starts the test cluster of `conformance/`, runs the tests that need an API server, loads the image that `cargo xtask image` makes,
+//! installs `deploy/install.yaml` as a user would, runs the official suite and the faults, and takes everything down again.
 
 use crate::image;
 use crate::step::{Outcome, Step, in_ci, root, say, target};
@@ -37,11 +37,15 @@ pub(crate) struct Options {
 /// Runs it.
 pub(crate) fn run(options: &Options) -> Outcome {
     possible()?;
+    cluster(&["test"]).run()?;
     cluster(&["build"]).run()?;
     let archive = target().join("image/conformance.tar");
     image::run(&image::Options::to(&archive))?;
     cluster(&["down"]).run()?;
     let done = on_cluster(options, &archive);
+    if done.is_err() {
+        diagnose();
+    }
     if options.keep {
         say("the cluster is left up; conformance/run down removes it");
         return done;
@@ -53,11 +57,11 @@ pub(crate) fn run(options: &Options) -> Outcome {
 fn on_cluster(options: &Options, archive: &Path) -> Outcome {
     cluster(&["up", "--crds", &options.channel, "--crds-version", &options.release]).run()?;
     cluster(&["load-image", &archive.display().to_string()]).run()?;
-    install()?;
     if options.only_install {
-        return Ok(());
+        return install();
     }
     integration()?;
+    install()?;
     suite(options)?;
     if options.no_faults {
         return Ok(());
@@ -73,16 +77,42 @@ fn install() -> Outcome {
     cluster(&["kubectl", "wait", "--for=condition=Accepted", "--timeout=60s", "gatewayclass/portcullis"]).run()
 }
 
-/// The tests of the workspace that need a real API server.
+/// The tests of the workspace that need a real API server, chosen from the programs that `cargo test --workspace` has built: another choice
+/// of packages would build their dependencies anew.
 fn integration() -> Outcome {
-    let tests = "--package portcullis-cluster --package portcullis-controller --test cluster --test infrastructure --test serve";
-    // What the installed policies let the controller write: a test within the program.
-    let confinement = "--package portcullis --bin portcullis install::confinement";
-    for tests in [tests, confinement] {
-        let script = format!("PORTCULLIS_TEST_KUBECONFIG=$KUBECONFIG exec cargo test --locked --quiet {tests}");
+    let tests = [
+        "--test cluster --test infrastructure --test serve",
+        "--bin portcullis -- the_controller_can_write_data_planes_and_nothing_else",
+    ];
+    for chosen in tests {
+        let script =
+            format!("PORTCULLIS_TEST_KUBECONFIG=$KUBECONFIG exec cargo test --workspace --locked --quiet {chosen}");
         cluster(&["exec", "bash", "-c", &script]).run()?;
     }
     Ok(())
+}
+
+/// What helps to see why something failed.
+fn diagnose() {
+    let asked: [&[&str]; 4] = [
+        &["status"],
+        &["kubectl", "get", "pods,services,gateways", "--all-namespaces", "--output", "wide"],
+        &["kubectl", "get", "events", "--all-namespaces", "--sort-by", ".lastTimestamp"],
+        &[
+            "kubectl",
+            "--namespace",
+            "portcullis-system",
+            "logs",
+            "--tail",
+            "100",
+            "--selector",
+            "app.kubernetes.io/name=portcullis",
+        ],
+    ];
+    for arguments in asked {
+        // What failed is told already; this only adds to it.
+        drop(cluster(arguments).run());
+    }
 }
 
 fn suite(options: &Options) -> Outcome {
@@ -110,14 +140,15 @@ fn cluster(arguments: &[&str]) -> Step {
     Step::new(&root().join(CLUSTER).display().to_string(), arguments)
 }
 
-/// Whether this machine can carry the cluster.
-fn possible() -> Result<(), String> {
+/// Whether this machine can carry the cluster, and why not.
+fn possible() -> Outcome {
     if in_ci() {
         cluster(&["packages"]).run()?;
     }
+    let no = "this machine cannot carry a Kubernetes cluster; `conformance/run doctor` says why";
     match cluster(&["doctor"]).status()? {
         0 => Ok(()),
-        IMPOSSIBLE => Err("this machine cannot carry a cluster; conformance/run doctor says why".to_owned()),
+        IMPOSSIBLE => Err(no.to_owned()),
         code => Err(format!("conformance/run doctor ended with {code}")),
     }
 }
