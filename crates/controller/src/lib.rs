@@ -18,8 +18,8 @@
 
 pub mod options;
 
-pub mod events;
 pub mod control_plane;
+pub mod events;
 pub mod identity;
 pub mod infrastructure;
 pub mod serve;

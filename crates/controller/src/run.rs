@@ -15,8 +15,8 @@ use portcullis_runtime::server::Limits;
 use portcullis_runtime::telemetry::{self, TelemetryServer};
 use portcullis_runtime::threads;
 
-use crate::events::{EventOptions, EventWriter};
 use crate::control_plane;
+use crate::events::{EventOptions, EventWriter};
 use crate::identity::{Authority, AuthorityError, AuthorityOptions};
 use crate::infrastructure::{InfrastructureOptions, Provisioner, RenderOptions, names};
 use crate::leader::{Elector, LeaderOptions};
@@ -145,10 +145,7 @@ fn compile_options(options: &Options) -> portcullis_compile::Options {
     portcullis_compile::Options {
         controller_name: options.controller_name.clone(),
         cluster_domain: options.cluster_domain.clone(),
-        control_plane: BTreeSet::from([
-            ObjectName::new("default", "kubernetes"),
-            own_service(options),
-        ]),
+        control_plane: BTreeSet::from([ObjectName::new("default", "kubernetes"), own_service(options)]),
         control_plane_addresses: own_addresses(
             options,
             std::env::var("KUBERNETES_SERVICE_HOST").ok().as_deref(),
