@@ -19,6 +19,9 @@ pub(crate) struct Options {
     /// Measure Envoy Gateway beside it, in a cluster of its own right after.
     #[arg(long)]
     peer: bool,
+    /// Measure Envoy Gateway alone, beside what the last run in target/bench/control says of Portcullis.
+    #[arg(long)]
+    peer_alone: bool,
     /// Numbers of routes, ascending.
     #[arg(long, value_name = "COUNTS", default_value = "0,1000,5000")]
     routes: String,
@@ -69,15 +72,20 @@ pub(crate) fn run(options: &Options) -> Outcome {
     fs::create_dir_all(&folder).map_err(|error| format!("{}: {error}", folder.display()))?;
     let program = folder.join(MEASURE).display().to_string();
     Step::new("go", &["build", "-C", "bench/control", "-o", &program, "."]).environment("GOWORK", "off").run()?;
-    let mut subjects = vec![Subject {
-        name: "Portcullis",
-        gateway_class: "portcullis",
-        controller: "portcullis controller",
-        data_plane: "portcullis data-plane",
-        routes: options.routes.clone(),
-        archive: portcullis_image(options, &folder)?,
-    }];
-    if options.peer {
+    let mut results = Vec::new();
+    let mut subjects = Vec::new();
+    match options.peer_alone {
+        true => results.extend(last(&folder)?),
+        false => subjects.push(Subject {
+            name: "Portcullis",
+            gateway_class: "portcullis",
+            controller: "portcullis controller",
+            data_plane: "portcullis data-plane",
+            routes: options.routes.clone(),
+            archive: portcullis_image(options, &folder)?,
+        }),
+    }
+    if options.peer || options.peer_alone {
         subjects.push(Subject {
             name: peer::NAME,
             gateway_class: peer::GATEWAY_CLASS,
@@ -87,7 +95,6 @@ pub(crate) fn run(options: &Options) -> Outcome {
             archive: peer::image(&folder)?,
         });
     }
-    let mut results = Vec::new();
     for subject in &subjects {
         say(&format!("measuring {} with {} routes", subject.name, subject.routes));
         let result = cluster.with(|id| measure(&cluster, id, options, subject, &folder));
@@ -103,6 +110,15 @@ pub(crate) fn run(options: &Options) -> Outcome {
         }
     }
     Ok(())
+}
+
+/// What the last run measured of Portcullis.
+fn last(folder: &Path) -> Result<Option<Value>, String> {
+    let file = folder.join("control.json");
+    let failed = |error: String| format!("{}: {error}", file.display());
+    let text = fs::read_to_string(&file).map_err(|error| failed(error.to_string()))?;
+    let document: Value = serde_json::from_str(&text).map_err(|error| failed(error.to_string()))?;
+    Ok(document["results"].get(0).cloned())
 }
 
 fn portcullis_image(options: &Options, folder: &Path) -> Result<PathBuf, String> {
