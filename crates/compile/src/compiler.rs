@@ -32,6 +32,7 @@ use crate::listener;
 use crate::other::{Role, gateway_of};
 use crate::own_addresses::OwnAddresses;
 use crate::parameters;
+use crate::secrets::SecretNamespaces;
 use crate::served::Served;
 use crate::shared::{Place, SharedHostnames};
 use crate::small::{Map, count};
@@ -60,6 +61,8 @@ pub struct Options {
     pub control_plane: BTreeSet<ObjectName>,
     /// More addresses of the same kind, where those objects may not be read. Port 0 stands for every port.
     pub control_plane_addresses: BTreeSet<SocketAddr>,
+    /// Where Secrets may be read.
+    pub secrets: SecretNamespaces,
 }
 
 impl Default for Options {
@@ -73,6 +76,7 @@ impl Default for Options {
             cluster_domain: "cluster.local".to_owned(),
             control_plane: BTreeSet::from([ObjectName::new("default", "kubernetes")]),
             control_plane_addresses: BTreeSet::new(),
+            secrets: SecretNamespaces::All,
         }
     }
 }
@@ -376,6 +380,12 @@ impl Compiler {
                 dirty.attachments.extend(routes.map(|(name, _)| name.clone()));
                 let others = self.snapshot.others.keys().filter(|key| *key.namespace() == *name.name);
                 dirty.others.extend(others.cloned());
+                if self.options.secrets.follow_labels() {
+                    let secrets = self.index.secrets_of_gateway.referents();
+                    for secret in secrets.filter(|secret| secret.namespace == name.name) {
+                        dirty.gateways.extend(self.index.secrets_of_gateway.to(secret).cloned());
+                    }
+                }
             }
             Kind::Other => self.mark_other(&key, dirty),
         }
@@ -545,6 +555,7 @@ impl Compiler {
             let surroundings = listener::Surroundings {
                 snapshot: &self.snapshot,
                 certificates: &mut self.certificates,
+                secrets: &self.options.secrets,
                 taken_ports: &taken_ports,
                 in_pods: !self.options.standalone,
                 now: self.options.now,

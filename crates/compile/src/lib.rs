@@ -40,6 +40,7 @@ mod other;
 mod own_addresses;
 mod parameters;
 mod route_match;
+mod secrets;
 mod served;
 mod shared;
 mod small;
@@ -52,5 +53,6 @@ pub use findings::{Finding, FindingCode, Severity};
 pub use infrastructure::{
     AddressKind, AddressRequest, AddressScope, Infrastructure, InfrastructureChange, TransportProtocol,
 };
+pub use secrets::SecretNamespaces;
 pub use served::{Definition, Served};
 pub use status::ObjectStatus;

@@ -20,6 +20,7 @@ use crate::conditions::Observed;
 use crate::conditions::listener::{self as conditions, Conflict, NotAccepted, Unresolved};
 use crate::findings::{Finding, FindingCode};
 use crate::grants::{self, Reference, Referrer};
+use crate::secrets::SecretNamespaces;
 use crate::snapshot::{Snapshot, gateway_api_key};
 use crate::text::{group_kind, joined, shown, unknown_field};
 
@@ -68,6 +69,7 @@ pub(crate) enum AllowedNamespaces {
 pub(crate) struct Surroundings<'a> {
     pub(crate) snapshot: &'a Snapshot,
     pub(crate) certificates: &'a mut Certificates,
+    pub(crate) secrets: &'a SecretNamespaces,
     /// Ports of the machine that Gateways before this one took, and which.
     pub(crate) taken_ports: &'a BTreeMap<u16, ObjectName>,
     /// Whether listeners are bound in pods, where telemetry has a port of its own.
@@ -555,7 +557,12 @@ fn resolve_certificate(
         return Err(invalid(format!("a certificate of kind {kind} is not supported; use a Secret")));
     }
     aside.wanted.insert(secret.clone());
-    let certificate = surroundings.certificates.of(surroundings.snapshot, &secret);
+    let is_there = surroundings.snapshot.secrets.contains_key(&secret);
+    let outside = surroundings.secrets.refusal(surroundings.snapshot, namespace).filter(|_| !is_there);
+    let certificate = match outside {
+        Some(refusal) => Err(refusal),
+        None => surroundings.certificates.of(surroundings.snapshot, &secret),
+    };
     certificate.map_err(|message| invalid(format!("Secret {}: {message}", shown(&secret))))
 }
 

@@ -8,7 +8,7 @@ use std::sync::LazyLock;
 
 use portcullis_api::Change;
 use portcullis_api::{Object, ObjectKey};
-use portcullis_compile::{Compiler, Options, Wanted, compile};
+use portcullis_compile::{Compiler, Options, SecretNamespaces, Wanted, compile};
 use portcullis_model::{Config, ObjectName};
 use proptest::prelude::*;
 use serde_json::{Value, json};
@@ -353,9 +353,16 @@ proptest! {
         batches in prop::collection::vec(prop::collection::vec(step(), 1..6), 1..16),
         standalone in any::<bool>(),
         shared_machine in any::<bool>(),
+        labelled in any::<bool>(),
     ) {
         let control_plane = [ObjectName::new("a", "x")].into();
-        let options = Options { now: 1_767_225_600, standalone, shared_machine, control_plane, ..Options::default() };
+        let selector = json!({ "matchLabels": { "team": "blue" } });
+        let secrets = match labelled {
+            true => SecretNamespaces::Labelled(serde_json::from_value(selector).unwrap()),
+            false => SecretNamespaces::All,
+        };
+        let options =
+            Options { now: 1_767_225_600, standalone, shared_machine, control_plane, secrets, ..Options::default() };
         check(&batches, &options)?;
     }
 }

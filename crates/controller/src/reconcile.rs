@@ -212,7 +212,7 @@ impl Reconciler {
             }
             Event::WantedRead(number) => return Some(Work::WantedRead(number)),
             Event::Owned(owned) => {
-                self.gateways.owned(&owned);
+                self.gateways.owned(&owned, Instant::now());
                 self.outputs.provisioner.owned(&owned);
             }
             Event::KindListed(kind) => {
@@ -411,7 +411,10 @@ impl Reconciler {
     }
 
     fn leadership(&mut self, leadership: &Leadership) {
-        self.leading = *leadership == Leadership::Leading;
+        let led = std::mem::replace(&mut self.leading, *leadership == Leadership::Leading);
+        if self.leading && !led {
+            self.gateways.lead(Instant::now());
+        }
         match leadership {
             Leadership::Leading => self.outputs.server.follow(None),
             Leadership::Following { address: Some(address), .. } => match address.parse() {

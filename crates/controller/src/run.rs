@@ -6,7 +6,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use portcullis_cluster::{ConnectError, Namespaces, Selection, Watch};
+use portcullis_cluster::{ConnectError, Namespaces, SecretAccess, Selection, Watch};
+use portcullis_compile::SecretNamespaces;
 use portcullis_model::ObjectName;
 use portcullis_runtime::drain::Drain;
 use portcullis_runtime::metrics::{MetricError, Registry};
@@ -151,7 +152,17 @@ fn compile_options(options: &Options) -> portcullis_compile::Options {
             std::env::var("KUBERNETES_SERVICE_HOST").ok().as_deref(),
             std::env::var("KUBERNETES_SERVICE_PORT").ok().as_deref(),
         ),
+        secrets: secret_namespaces(&options.scope.secrets),
         ..portcullis_compile::Options::default()
+    }
+}
+
+/// As the statuses of those that refer to Secrets are to explain it.
+fn secret_namespaces(access: &SecretAccess) -> SecretNamespaces {
+    match access {
+        SecretAccess::Cluster => SecretNamespaces::All,
+        SecretAccess::Namespaces(listed) => SecretNamespaces::Listed(listed.iter().cloned().collect()),
+        SecretAccess::LabelledNamespaces(selector) => SecretNamespaces::Labelled(selector.clone()),
     }
 }
 

@@ -9,7 +9,7 @@ use std::path::Path;
 use portcullis_api::manifest::{Limits, load, parse};
 use portcullis_api::schema::{Channel, Schemas};
 use portcullis_api::{Object, ObjectKey};
-use portcullis_compile::{Definition, Served};
+use portcullis_compile::{Definition, SecretNamespaces, Served};
 
 /// 2026-01-01T00:00:00Z: the time of all cases that do not say otherwise.
 const NOW: i64 = 1_767_225_600;
@@ -36,6 +36,8 @@ pub(crate) struct Options {
     pub(crate) defaults: bool,
     /// Release and channel of all kinds that an API server serves.
     pub(crate) served: Option<(String, String)>,
+    /// Where Secrets may be read.
+    secrets: SecretNamespaces,
 }
 
 impl Default for Options {
@@ -48,6 +50,7 @@ impl Default for Options {
             channel: Channel::Experimental,
             defaults: true,
             served: None,
+            secrets: SecretNamespaces::All,
         }
     }
 }
@@ -65,6 +68,7 @@ impl Options {
                 "sharedMachine" => options.shared_machine = truth()?,
                 "validate" => options.validate = truth()?,
                 "defaults" => options.defaults = truth()?,
+                "secretNamespaces" => options.secrets = secret_namespaces(value),
                 "served" => {
                     let (version, channel) = value.split_once(' ').ok_or_else(|| format!("options.yaml: {line}"))?;
                     options.served = Some((version.to_owned(), channel.to_owned()));
@@ -86,10 +90,20 @@ impl Options {
             now: self.now,
             standalone: self.standalone,
             shared_machine: self.shared_machine,
+            secrets: self.secrets.clone(),
             served: self.served.as_ref().map(|(version, channel)| served(version, channel)),
             ..portcullis_compile::Options::default()
         }
     }
+}
+
+/// `labelled`, for the label that the controller goes by, or names with commas between.
+fn secret_namespaces(value: &str) -> SecretNamespaces {
+    if value == "labelled" {
+        let selector = serde_json::json!({ "matchLabels": { "portcullis.dev/secrets": "allowed" } });
+        return SecretNamespaces::Labelled(serde_json::from_value(selector).unwrap());
+    }
+    SecretNamespaces::Listed(value.split(',').map(|name| name.trim().to_owned()).collect())
 }
 
 fn served(version: &str, channel: &str) -> Served {

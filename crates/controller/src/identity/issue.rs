@@ -5,7 +5,7 @@
 //! 3. The Gateway that the request claims is in the token's namespace, and this controller serves it now, under the claimed UID.
 //! 4. The pod lives, runs under the token's ServiceAccount, and its owners lead to that Gateway.
 //!
-//! Nobody is asked before the first is certain: see [`Claim::read`]. What is not certain is refused. When the API server cannot be asked, nobody is refused: the pod waits and asks again.
+//! Nobody is asked before the first is certain: see `Claim::read`. What is not certain is refused. When the API server cannot be asked, nobody is refused: the pod waits and asks again.
 
 use std::fmt;
 use std::sync::Arc;

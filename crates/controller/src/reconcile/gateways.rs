@@ -73,9 +73,14 @@ struct State {
     check_scheduled: bool,
 }
 
+#[derive(Default)]
 struct Pod {
     ready: bool,
     trouble: Option<String>,
+    /// It had no stream when the check was scheduled.
+    was_missing: bool,
+    /// It had none at the check either.
+    missing: bool,
 }
 
 /// The word of one data plane.
@@ -165,25 +170,28 @@ impl Gateways {
     }
 
     /// Objects that were made for Gateways.
-    pub(super) fn owned(&mut self, owned: &[Owned]) {
+    pub(super) fn owned(&mut self, owned: &[Owned], now: Instant) {
         for owned in owned.iter().filter(|owned| owned.kind == OwnedKind::Pod) {
             let gateway = owned.state.as_ref().and_then(|state| {
                 let annotated = state.annotations.get(infrastructure::FULL_GATEWAY_NAME);
                 let gateway = annotated.or_else(|| state.labels.get(infrastructure::GATEWAY_NAME))?;
                 Some(ObjectName::new(owned.name.namespace.clone(), gateway.as_str()))
             });
+            let mut known = None;
             if let Some(before) = self.pods.remove(&owned.name) {
-                self.state(&before).pods.remove(&owned.name.name);
+                known = self.state(&before).pods.remove(&owned.name.name);
                 self.changed.insert(before);
             }
             if let (Some(gateway), Some(state)) = (gateway, &owned.state)
                 && let OwnedDetails::Pod(pod) = &state.details
             {
                 let ready = pod.ready && !state.deleting;
-                let known = self.state(&gateway);
-                known.was_ready |= ready;
-                known.pods.insert(owned.name.name.clone(), Pod { ready, trouble: pod.trouble.clone() });
+                let state = self.state(&gateway);
+                state.was_ready |= ready;
+                let pod = Pod { ready, trouble: pod.trouble.clone(), ..known.unwrap_or_default() };
+                state.pods.insert(owned.name.name.clone(), pod);
                 self.pods.insert(owned.name.clone(), gateway.clone());
+                self.expect_answers(&gateway, now);
                 self.changed.insert(gateway);
             }
         }
@@ -221,7 +229,11 @@ impl Gateways {
     pub(super) fn data_plane(&mut self, event: DataPlaneEvent, now: Instant) {
         let gateway = match event {
             DataPlaneEvent::Connected { gateway, pod } => {
-                self.state(&gateway).streams.entry(pod).or_default();
+                let state = self.state(&gateway);
+                if let Some(pod) = state.pods.get_mut(&pod) {
+                    (pod.was_missing, pod.missing) = (false, false);
+                }
+                state.streams.entry(pod).or_default();
                 self.expect_answers(&gateway, now);
                 gateway
             }
@@ -246,6 +258,7 @@ impl Gateways {
             }
             DataPlaneEvent::Gone { gateway, pod } => {
                 self.state(&gateway).streams.remove(&pod);
+                self.expect_answers(&gateway, now);
                 gateway
             }
         };
@@ -280,10 +293,35 @@ impl Gateways {
                     waiting = true;
                 }
             }
+            for (pod, known) in state.pods.iter_mut().filter(|(_, pod)| current.is_some() && pod.ready && !pod.missing)
+            {
+                if state.streams.contains_key(pod) {
+                    continue;
+                }
+                if known.was_missing {
+                    known.missing = true;
+                    self.changed.insert(name.clone());
+                } else {
+                    waiting = true;
+                }
+            }
             if waiting {
                 self.expect_answers(&name, now);
             }
         }
+    }
+
+    /// Begins to lead: who heard the data planes of the other replicas only from now on may not call any of them missing yet.
+    pub(super) fn lead(&mut self, now: Instant) {
+        // Their time begins now.
+        self.checks.clear();
+        for state in self.gateways.values_mut() {
+            state.check_scheduled = false;
+            state.pods.values_mut().for_each(|pod| (pod.was_missing, pod.missing) = (false, false));
+        }
+        let names: Vec<_> = self.gateways.keys().cloned().collect();
+        names.iter().for_each(|name| self.expect_answers(name, now));
+        self.changed.extend(names);
     }
 
     /// What the facts since the last call came to.
@@ -318,10 +356,15 @@ impl Gateways {
 
     fn expect_answers(&mut self, name: &ObjectName, now: Instant) {
         let Some(state) = self.gateways.get_mut(name) else { return };
-        if state.check_scheduled || state.streams.is_empty() {
+        let is_missing = |pod: &Arc<str>, known: &Pod| known.ready && !state.streams.contains_key(pod);
+        let some_missing = state.pods.iter().any(|(pod, known)| !known.missing && is_missing(pod, known));
+        if state.check_scheduled || (state.streams.is_empty() && !some_missing) {
             return;
         }
         state.check_scheduled = true;
+        for (pod, known) in &mut state.pods {
+            known.was_missing = known.ready && !state.streams.contains_key(pod);
+        }
         for stream in state.streams.values_mut() {
             stream.answers_before = stream.answers;
         }
@@ -370,7 +413,10 @@ impl State {
         let of_pods = || self.pods.values().find_map(|pod| pod.trouble.clone());
         let trouble = self.problem.clone().or_else(of_pods);
         let refused = self.streams.iter().filter_map(|(pod, stream)| Some((pod.to_string(), stream.refused.clone()?)));
-        let lagging = self.streams.iter().filter(|(_, stream)| stream.lagging).map(|(pod, _)| pod.to_string());
+        let silent = self.streams.iter().filter(|(_, stream)| stream.lagging).map(|(pod, _)| pod);
+        let missing =
+            self.pods.iter().filter(|(pod, known)| known.missing && known.ready && !self.streams.contains_key(*pod));
+        let lagging: BTreeSet<_> = silent.chain(missing.map(|(pod, _)| pod)).map(ToString::to_string).collect();
         let unbound = |port: &i32| {
             let port = u16::try_from(*port).ok()?;
             let of_pods = self.streams.iter().filter_map(|(pod, stream)| Some((pod, stream.unbound.get(&port)?)));
@@ -382,7 +428,7 @@ impl State {
             is_lost,
             trouble,
             refused: refused.collect(),
-            lagging: lagging.collect(),
+            lagging: lagging.into_iter().collect(),
             unbound: unbound.collect(),
         }
     }

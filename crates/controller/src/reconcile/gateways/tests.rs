@@ -123,7 +123,7 @@ fn programmed_when_a_data_plane_serves_the_generation_and_no_ready_one_lags_behi
     // The pod is not ready before it has this, so that this is enough.
     gateways.data_plane(acknowledged("a", 1), now);
     assert_eq!(told(&mut gateways, "Programmed"), ("Programmed".into(), vec![1]));
-    gateways.owned(&[pod("a", true), pod("b", true)]);
+    gateways.owned(&[pod("a", true), pod("b", true)], Instant::now());
 
     // A joining pod does not turn it.
     gateways.data_plane(connected("b"), now);
@@ -142,7 +142,7 @@ fn programmed_when_a_data_plane_serves_the_generation_and_no_ready_one_lags_behi
 fn a_ready_pod_that_goes_away_is_not_waited_for() {
     let now = Instant::now();
     let mut gateways = gateways();
-    gateways.owned(&[pod("a", true), pod("b", true)]);
+    gateways.owned(&[pod("a", true), pod("b", true)], Instant::now());
     for event in [connected("a"), connected("b"), acknowledged("a", 1)] {
         gateways.data_plane(event, now);
     }
@@ -155,20 +155,20 @@ fn a_ready_pod_that_goes_away_is_not_waited_for() {
 fn without_a_ready_pod_there_are_no_resources_once_there_were_some() {
     let now = Instant::now();
     let mut gateways = gateways();
-    gateways.owned(&[pod("a", false)]);
+    gateways.owned(&[pod("a", false)], Instant::now());
     assert_eq!(told(&mut gateways, "Programmed").0, "Pending");
     gateways.data_plane(acknowledged("a", 1), now);
-    gateways.owned(&[pod("a", true)]);
+    gateways.owned(&[pod("a", true)], Instant::now());
     assert_eq!(told(&mut gateways, "Programmed").0, "Programmed");
-    gateways.owned(&[pod("a", false)]);
+    gateways.owned(&[pod("a", false)], Instant::now());
     assert_eq!(told(&mut gateways, "Programmed").0, "NoResources");
     // While pods cannot be read nobody knows.
     gateways.pods_listed(false);
     assert_eq!(told(&mut gateways, "Programmed").0, "Programmed");
     gateways.pods_listed(true);
-    gateways.owned(&[Owned { state: None, ..pod("a", false) }]);
+    gateways.owned(&[Owned { state: None, ..pod("a", false) }], Instant::now());
     assert_eq!(told(&mut gateways, "Programmed").0, "NoResources");
-    gateways.owned(&[pod("b", true)]);
+    gateways.owned(&[pod("b", true)], Instant::now());
     assert_eq!(told(&mut gateways, "Programmed").0, "Programmed");
 }
 
@@ -178,7 +178,7 @@ fn what_was_written_before_is_believed_at_its_generation() {
         [("True", 1, ("Programmed", vec![1])), ("True", 2, ("Pending", vec![])), ("False", 1, ("Pending", vec![]))]
     {
         let mut gateways = gateways();
-        gateways.owned(&[pod("a", true)]);
+        gateways.owned(&[pod("a", true)], Instant::now());
         gateways.effects();
         let gateway: Gateway = serde_json::from_value(json!({
             "apiVersion": "gateway.networking.k8s.io/v1", "kind": "Gateway",
@@ -212,13 +212,13 @@ fn another_gateway_of_the_same_name_begins_anew() {
 fn nothing_is_kept_of_what_is_gone() {
     let now = Instant::now();
     let mut gateways = gateways();
-    gateways.owned(&[pod("a", true)]);
+    gateways.owned(&[pod("a", true)], Instant::now());
     gateways.data_plane(connected("a"), now);
     gateways.effects();
     gateways.status(name(), None);
     gateways.infrastructure(name(), None);
     gateways.service(service_name(), None);
-    gateways.owned(&[Owned { state: None, ..pod("a", true) }]);
+    gateways.owned(&[Owned { state: None, ..pod("a", true) }], Instant::now());
     gateways.data_plane(DataPlaneEvent::Gone { gateway: name(), pod: "a".into() }, now);
     assert!(matches!(gateways.effects().news.as_slice(), [News::Desired(_, None)]));
     assert!(gateways.gateways.is_empty() && gateways.services.is_empty() && gateways.pods.is_empty());
@@ -251,6 +251,49 @@ fn a_data_plane_lags_when_it_has_not_answered_for_some_seconds() {
     assert_eq!(gateways.due(), Some(start + LAG * 5));
     gateways.check(start + LAG * 5, |_| Some(version(4)));
     assert_eq!(told(&mut gateways, UP_TO_DATE).0, "Lagging");
+}
+
+#[test]
+fn a_data_plane_that_is_ready_without_a_stream_lags() {
+    let start = Instant::now();
+    let after = |seconds: u64| start + Duration::from_secs(seconds);
+    let mut gateways = gateways();
+    gateways.owned(&[pod("a", true), pod("b", true)], start);
+    gateways.data_plane(connected("a"), start);
+    gateways.data_plane(acknowledged("a", 1), start);
+    gateways.data_plane(acknowledged("b", 1), start);
+    gateways.check(after(5), |_| Some(version(1)));
+    assert_eq!(told(&mut gateways, UP_TO_DATE).0, "UpToDate");
+
+    // Whoever is back in time was not missed.
+    let gone = || DataPlaneEvent::Gone { gateway: name(), pod: "b".into() };
+    gateways.data_plane(gone(), after(6));
+    gateways.data_plane(connected("b"), after(8));
+    gateways.data_plane(acknowledged("b", 1), after(8));
+    gateways.check(after(11), |_| Some(version(1)));
+    assert_eq!(told(&mut gateways, UP_TO_DATE).0, "UpToDate");
+
+    gateways.data_plane(gone(), after(12));
+    gateways.check(after(17), |_| Some(version(1)));
+    assert_eq!(told(&mut gateways, UP_TO_DATE).0, "Lagging");
+    // Nothing is left to look at, however long it stays away.
+    assert_eq!(gateways.due(), None);
+    gateways.owned(&[pod("b", true)], after(18));
+    assert_eq!(told(&mut gateways, UP_TO_DATE).0, "Lagging");
+    // Whoever begins to lead gives the others' data planes time to be heard of.
+    gateways.lead(after(19));
+    assert_eq!(told(&mut gateways, UP_TO_DATE).0, "UpToDate");
+    gateways.check(after(24), |_| Some(version(1)));
+    assert_eq!(told(&mut gateways, UP_TO_DATE).0, "Lagging");
+    gateways.data_plane(connected("b"), after(25));
+    gateways.data_plane(acknowledged("b", 1), after(25));
+    assert_eq!(told(&mut gateways, UP_TO_DATE).0, "UpToDate");
+
+    // A pod that is not ready is no data plane yet, or none any more.
+    gateways.data_plane(gone(), after(40));
+    gateways.owned(&[pod("b", false)], after(41));
+    gateways.check(after(60), |_| Some(version(1)));
+    assert_eq!(told(&mut gateways, UP_TO_DATE).0, "UpToDate");
 }
 
 #[test]
