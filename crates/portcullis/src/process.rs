@@ -1,10 +1,10 @@
-//! What every command that serves does first: its log, the panic hook, the crypto provider, the limit of open files, the control
-//! thread.
+//! What every command that serves does first: its log, the panic hook, no core dumps, the crypto provider, the limit of open
+//! files, the control thread.
 
 use crate::exit::Exit;
 use crate::output;
 use portcullis_runtime::log::LogFormat;
-use portcullis_runtime::{file_limits, threads};
+use portcullis_runtime::{core_dumps, file_limits, threads};
 use std::error::Error;
 use std::future::Future;
 use std::time::Duration;
@@ -16,6 +16,9 @@ pub(crate) fn prepare(log_format: LogFormat, log_filter: &str) -> Result<Option<
         return Err(Exit::Usage);
     }
     threads::install_panic_hook();
+    if let Err(error) = core_dumps::forbid() {
+        tracing::warn!(%error, "core dumps could not be forbidden: one would hold private keys");
+    }
     if rustls::crypto::aws_lc_rs::default_provider().install_default().is_err() {
         tracing::debug!("a crypto provider was installed before");
     }

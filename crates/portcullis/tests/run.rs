@@ -6,6 +6,7 @@ mod support;
 use serde_json::Value;
 use std::fs;
 use std::net::TcpListener;
+use std::os::unix::process::ExitStatusExt;
 use std::thread;
 use support::client::{get, trust};
 use support::{Authority, Backend, Client, Folder, GATEWAY, Program, Run, portcullis, route, service, wait_until};
@@ -439,6 +440,28 @@ fn many_files_change_at_once_and_end_at_the_last_word() {
         (0..4).all(|writer| get(address, HOST, &format!("/r{writer}-49")).status == 500)
     });
     assert_eq!(get(address, HOST, "/").status, 200);
+}
+
+#[test]
+fn a_crash_leaves_no_core_which_would_hold_keys() {
+    let backend = Backend::start("app");
+    let folder = simple(&backend);
+    for name in ["ABRT", "SEGV"] {
+        let place = tempfile::tempdir().unwrap();
+        let mut program = Run::new(folder.path(), &[80]).within(place.path()).start();
+        program.lift_the_core_limit();
+        assert_eq!(get(program.address(80), HOST, "/").status, 200);
+        // A SIGSEGV that was sent is taken for an overflow of the stack at first.
+        wait_until("the program ends", || {
+            if program.is_running() {
+                program.signal(name);
+            }
+            !program.is_running()
+        });
+        let status = program.wait();
+        assert!(status.signal().is_some() && !status.core_dumped(), "{name}: {status}");
+        assert_eq!(fs::read_dir(place.path()).unwrap().count(), 0, "{name} left a file");
+    }
 }
 
 fn https_listener() -> &'static str {

@@ -14,9 +14,11 @@
 //! | [`server`], [`telemetry`], [`admin`] | the small HTTP servers on the control thread |
 //! | [`operators`] | these servers and the access log, from their options |
 //! | [`worker_count`], [`file_limits`] | what the machine allows |
+//! | [`core_dumps`] | none, for keys would be in them |
 //! | [`threads`] | named threads with a single-threaded runtime each |
 
 pub mod admin;
+pub mod core_dumps;
 pub mod drain;
 pub mod escape;
 pub mod file_limits;

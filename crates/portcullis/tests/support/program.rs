@@ -64,6 +64,12 @@ impl Run {
         self
     }
 
+    /// Runs in that folder.
+    pub(crate) fn within(mut self, folder: &Path) -> Self {
+        self.command.current_dir(folder);
+        self
+    }
+
     pub(crate) fn start(self) -> Program {
         self.start_with(Stdio::null())
     }
@@ -128,6 +134,13 @@ impl Program {
     pub(crate) fn signal(&self, name: &str) {
         let sent = Command::new("kill").args(["-s", name, &self.child.id().to_string()]).status().unwrap();
         assert!(sent.success());
+    }
+
+    /// Lets it write core dumps of any size.
+    pub(crate) fn lift_the_core_limit(&self) {
+        let lifted =
+            Command::new("prlimit").args(["--core=unlimited", "--pid", &self.child.id().to_string()]).status().unwrap();
+        assert!(lifted.success());
     }
 
     /// Writes to standard input, and closes it.
