@@ -8,7 +8,7 @@
 //! | `charts/portcullis/dashboards/*.json` | `dashboards`, for a chart cannot reach out of its folder |
 //! | `deploy/install.yaml` | `deploy/namespace.yaml` and both charts with their default values, by helm |
 
-use crate::step::{Outcome, Step, installed, root, say};
+use crate::step::{Outcome, Step, installed, root, say, target};
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -46,7 +46,8 @@ pub(crate) fn check() -> Outcome {
     compare(&manifests_file(), &manifests(&helm)?)?;
     replacements_hold(&helm)?;
     controller_is_confined(&helm)?;
-    charts_render(&helm)
+    charts_render(&helm)?;
+    alerts_hold(&helm)
 }
 
 const MISSING: &str =
@@ -62,6 +63,13 @@ struct Helm {
     first: Option<&'static str>,
 }
 
+/// Whether the test cluster's command can be built, which has helm and promtool.
+fn cluster_command() -> Option<String> {
+    let command = root().join("conformance/run");
+    let go = installed("go") || Path::new("/usr/local/go/bin/go").exists();
+    (command.exists() && go).then(|| command.display().to_string())
+}
+
 fn helm() -> Option<Helm> {
     if let Some(program) = std::env::var_os("HELM") {
         return Some(Helm { program: program.into_string().ok()?, first: None });
@@ -69,9 +77,7 @@ fn helm() -> Option<Helm> {
     if installed("helm") {
         return Some(Helm { program: "helm".to_owned(), first: None });
     }
-    let built = root().join("conformance/run");
-    let go = installed("go") || Path::new("/usr/local/go/bin/go").exists();
-    (built.exists() && go).then(|| Helm { program: built.display().to_string(), first: Some("helm") })
+    cluster_command().map(|program| Helm { program, first: Some("helm") })
 }
 
 impl Helm {
@@ -266,6 +272,23 @@ fn charts_render(helm: &Helm) -> Outcome {
         }
     }
     Ok(())
+}
+
+/// The alerts fire when `charts/portcullis/tests/alerts.yaml` says so, and not otherwise.
+fn alerts_hold(helm: &Helm) -> Outcome {
+    let Some(command) = cluster_command() else {
+        say("left out: the alerts' own tests (promtool is built with Go, which is missing)");
+        return Ok(());
+    };
+    let chosen = ["--set", "monitoring.rules.enabled=true", "--show-only", "templates/prometheusrule.yaml"];
+    let rendered = helm.template_in(NAMESPACE, "portcullis", &chosen)?;
+    let spec = rendered.lines().skip_while(|line| *line != "spec:").skip(1);
+    let rules: String = spec.map(|line| format!("{}\n", line.strip_prefix("  ").unwrap_or(line))).collect();
+    let folder = target().join("alerts");
+    write_file(&folder.join("rules.yaml"), &rules)?;
+    write_file(&folder.join("alerts.yaml"), &read(&root().join("charts/portcullis/tests/alerts.yaml"))?)?;
+    let tests = folder.join("alerts.yaml").display().to_string();
+    Step::new(&command, &["promtool", "test", "rules", &tests]).run()
 }
 
 fn value_files(folder: &str) -> Result<Vec<(PathBuf, String)>, String> {
