@@ -6,7 +6,7 @@
 
 mod creations;
 
-use super::api_server::{self, ApiServer};
+use super::api_server::{self, ApiServer, Failure};
 use super::manifests::{self, NAMESPACE, Settings};
 use crate::cli::Cluster;
 use creations::{creations, rendered, service};
@@ -24,7 +24,7 @@ fn the_controller_can_write_data_planes_and_nothing_else() {
     };
     let cluster = Cluster { kubeconfig: Some(kubeconfig.into()), context: None };
     let done = api_server::run(&cluster, async |server| {
-        prepare(&server).await;
+        let made = prepare(&server).await;
         let mut wrong = Vec::new();
         for (what, object, allowed) in creations() {
             let answer = create(&server, &object).await;
@@ -43,18 +43,25 @@ fn the_controller_can_write_data_planes_and_nothing_else() {
         others_stay_theirs(&server).await;
         statuses(&server).await;
         expressions_are_of_the_right_types(&server).await;
-        server.delete(&namespace()).await.map(drop)
+        remove(&server, &made).await
     });
     done.unwrap_or_else(|failure| panic!("{failure}"));
 }
 
-async fn prepare(server: &ApiServer) {
-    for object in manifests::objects(&Settings::new(NAMESPACE, None, None).unwrap()) {
-        if !matches!(object["kind"].as_str(), Some("Deployment" | "GatewayClass" | "CustomResourceDefinition")) {
-            server.apply(&object, "portcullis-install").await.unwrap_or_else(|failure| panic!("{failure}"));
+/// Installs all but the controller itself, and gives what was not there before.
+async fn prepare(server: &ApiServer) -> Vec<Value> {
+    let mut objects = manifests::objects(&Settings::new(NAMESPACE, None, None).unwrap());
+    objects.retain(|object| {
+        !matches!(object["kind"].as_str(), Some("Deployment" | "GatewayClass" | "CustomResourceDefinition"))
+    });
+    objects.push(namespace());
+    let mut made = Vec::new();
+    for object in objects {
+        if server.read(&object).await.unwrap_or_else(|failure| panic!("{failure}")).is_none() {
+            made.push(object.clone());
         }
+        server.apply(&object, "portcullis-install").await.unwrap_or_else(|failure| panic!("{failure}"));
     }
-    server.apply(&namespace(), "test").await.unwrap_or_else(|failure| panic!("{failure}"));
     // An API server follows new policies within seconds; each of them has to be there.
     let deadline = Instant::now() + Duration::from_secs(30);
     for (_, object, allowed) in creations() {
@@ -62,6 +69,22 @@ async fn prepare(server: &ApiServer) {
             tokio::time::sleep(Duration::from_millis(200)).await;
         }
     }
+    made
+}
+
+/// Deletes objects and waits until they are gone.
+async fn remove(server: &ApiServer, made: &[Value]) -> Result<(), Failure> {
+    for object in made.iter().rev() {
+        server.delete(object).await?;
+    }
+    let deadline = Instant::now() + Duration::from_secs(60);
+    for object in made {
+        while server.read(object).await?.is_some() {
+            assert!(Instant::now() < deadline, "{} {} stays", object["kind"], object["metadata"]["name"]);
+            tokio::time::sleep(Duration::from_millis(200)).await;
+        }
+    }
+    Ok(())
 }
 
 fn namespace() -> Value {
