@@ -87,17 +87,19 @@ func deleteCRDs(r record) error {
 	if err != nil {
 		return fmt.Errorf("listing CRDs: %w", err)
 	}
-	command := []string{"kubectl", "delete", "--timeout=120s"}
+	var names []string
 	for _, name := range strings.Fields(string(output)) {
 		if strings.HasSuffix(name, ".gateway.networking.k8s.io") || strings.HasSuffix(name, ".gateway.networking.x-k8s.io") {
-			command = append(command, name)
+			names = append(names, name)
 		}
 	}
-	if len(command) == 3 {
+	if len(names) == 0 {
 		return nil
 	}
+	command := append([]string{"kubectl", "delete", "--ignore-not-found", "--timeout=120s"}, names...)
 	if output, err := inClient(r, command...).CombinedOutput(); err != nil {
-		return fmt.Errorf("deleting CRDs: %w: %s", err, output)
+		why, _ := inClient(r, "kubectl", "get", "crd", "--output=custom-columns=NAME:.metadata.name,FINALIZERS:.metadata.finalizers,CONDITIONS:.status.conditions").CombinedOutput()
+		return fmt.Errorf("deleting CRDs: %w: %s\n%s", err, output, why)
 	}
 	return nil
 }

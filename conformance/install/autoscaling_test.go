@@ -11,7 +11,12 @@ import (
 func TestAutoscaling(t *testing.T) {
 	leaveBare(t)
 	crds(t, "none", "v1.7.0")
-	helmInstalls(t, "--set", "dataPlane.parameters.autoscaling.maxReplicas=3", "--set", "dataPlane.parameters.autoscaling.targetCPUUtilization=60")
+	parameters := []string{
+		"--set", "dataPlane.parameters.autoscaling.maxReplicas=3",
+		"--set", "dataPlane.parameters.autoscaling.targetCPUUtilization=60",
+		"--set", "dataPlane.parameters.resources.requests.cpu=10m",
+	}
+	helmInstalls(t, parameters...)
 	ns := namespace(t, "autoscaling")
 	apply(t, ns, edge())
 	at := address(t, ns)
@@ -25,7 +30,7 @@ func TestAutoscaling(t *testing.T) {
 	must(t, "kubectl", append([]string{"scale", "--replicas=2"}, deployment...)...)
 	must(t, "kubectl", append([]string{"rollout", "status", "--timeout=60s"}, deployment...)...)
 	// The controller writes the Deployment again, and not its replicas.
-	helmUpgrades(t, "--set", "dataPlane.parameters.autoscaling.maxReplicas=3", "--set", "dataPlane.parameters.podAnnotations.written=again")
+	helmUpgrades(t, append(parameters, "--set", "dataPlane.parameters.podAnnotations.written=again")...)
 	support.Eventually(t, 30*time.Second, "the Deployment is written", func() error {
 		return do("kubectl", "get", "deployment", "edge-portcullis", "--namespace", ns, "--output=jsonpath={.spec.template.metadata.annotations}").lacks(0, []string{`"written":"again"`})
 	})

@@ -228,6 +228,10 @@ func namespace(t *testing.T, name string) string {
 	name = "install-" + name
 	must(t, "kubectl", "create", "namespace", name)
 	t.Cleanup(func() {
+		if t.Failed() {
+			t.Log(do("kubectl", "get", "gateways,httproutes,deployments,pods,events", "--output=wide", "--namespace", name))
+			t.Log(do("kubectl", "describe", "gateways", "--namespace", name))
+		}
 		must(t, "kubectl", "delete", "namespace", name, "--timeout=120s")
 	})
 	apply(t, name, fmt.Sprintf(`
