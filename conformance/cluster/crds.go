@@ -6,7 +6,9 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
+	"time"
 )
 
 // crdsFolder gives the folder that kubectl applies for a channel of a release; empty for none.
@@ -96,10 +98,20 @@ func deleteCRDs(r record) error {
 	if len(names) == 0 {
 		return nil
 	}
-	command := append([]string{"kubectl", "delete", "--ignore-not-found", "--timeout=120s"}, names...)
+	command := append([]string{"kubectl", "delete", "--ignore-not-found", "--wait=false"}, names...)
 	if output, err := inClient(r, command...).CombinedOutput(); err != nil {
-		why, _ := inClient(r, "kubectl", "get", "crd", "--output=custom-columns=NAME:.metadata.name,FINALIZERS:.metadata.finalizers,CONDITIONS:.status.conditions").CombinedOutput()
-		return fmt.Errorf("deleting CRDs: %w: %s\n%s", err, output, why)
+		return fmt.Errorf("deleting CRDs: %w: %s", err, output)
 	}
-	return nil
+	// The API server's cleanup of a definition fails while its storage starts, and is tried again ever more seldom, after minutes
+	// at last (https://github.com/operator-framework/operator-controller/issues/1437); a change makes it try at once.
+	wait := append([]string{"kubectl", "wait", "--for=delete", "--timeout=5s"}, names...)
+	for range 24 {
+		if output, err = inClient(r, wait...).CombinedOutput(); err == nil {
+			return nil
+		}
+		tried := "portcullis.dev/deletion-tried=" + strconv.FormatInt(time.Now().Unix(), 10)
+		_ = inClient(r, append([]string{"kubectl", "annotate", "--overwrite"}, append(names, tried)...)...).Run()
+	}
+	why, _ := inClient(r, "kubectl", "get", "crd", "--output=custom-columns=NAME:.metadata.name,FINALIZERS:.metadata.finalizers,CONDITIONS:.status.conditions").CombinedOutput()
+	return fmt.Errorf("deleting CRDs: %w: %s\n%s", err, output, why)
 }

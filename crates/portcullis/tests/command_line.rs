@@ -7,7 +7,18 @@ use serde_json::Value;
 use std::fs;
 use support::{Folder, portcullis};
 
-const SUBCOMMANDS: [&str; 5] = ["run", "check", "quickstart", "version", "completion"];
+const SUBCOMMANDS: [&str; 10] = [
+    "run",
+    "check",
+    "install",
+    "uninstall",
+    "status",
+    "quickstart",
+    "controller",
+    "data-plane",
+    "version",
+    "completion",
+];
 
 #[track_caller]
 fn printed(arguments: &[&str]) -> String {
@@ -64,7 +75,8 @@ fn the_manual_has_a_page_for_every_subcommand() {
     let page = |name: &str| fs::read_to_string(pages.join(name)).unwrap();
     let all = page("portcullis.1");
     for subcommand in SUBCOMMANDS {
-        assert!(all.contains(&format!("portcullis\\-{subcommand}(1)")), "{subcommand}: {all}");
+        let escaped = subcommand.replace('-', "\\-");
+        assert!(all.contains(&format!("portcullis\\-{escaped}(1)")), "{subcommand}: {all}");
         assert!(page(&format!("portcullis-{subcommand}.1")).contains(".SH SYNOPSIS"));
     }
     assert!(all.contains("Exit codes:"), "{all}");

@@ -4,13 +4,18 @@ use super::resources::{self, HELM_STORES, Resource};
 use crate::cli::Cluster;
 use http::header::{ACCEPT, CONTENT_TYPE};
 use http::{Method, Request};
+use kube::core::Status;
 use portcullis_api::Foreign;
 use portcullis_cluster::{Client, ConnectError, Problem, ReadError, connect, server};
 use serde_json::{Value, json};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// How long one request may take.
 const REQUEST: Duration = Duration::from_secs(30);
+/// For how long an API server that has no room, or whose storage of a kind is only starting, is asked again.
+const BUSY: Duration = Duration::from_secs(60);
+/// The most that is waited between two such requests.
+const PAUSE: Duration = Duration::from_secs(10);
 /// Only name, labels and the like: the content of Secrets is nothing that install or uninstall needs.
 const METADATA: &str = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1";
 
@@ -169,22 +174,39 @@ impl ApiServer {
         accept: &str,
         attempt: impl Fn() -> String,
     ) -> Result<Value, Failure> {
-        let mut request = Request::builder().method(method).uri(path).header(ACCEPT, accept);
-        let body = match body {
-            Some((body, content_type)) => {
-                request = request.header(CONTENT_TYPE, content_type);
-                body.to_string().into_bytes()
+        let patience = Instant::now() + BUSY;
+        loop {
+            let mut request = Request::builder().method(method.clone()).uri(path).header(ACCEPT, accept);
+            let body = match body {
+                Some((body, content_type)) => {
+                    request = request.header(CONTENT_TYPE, content_type);
+                    body.to_string().into_bytes()
+                }
+                None => Vec::new(),
+            };
+            let request = request.body(body).map_err(|error| Failure::Program(error.to_string()))?;
+            match tokio::time::timeout(REQUEST, self.client.request::<Value>(request)).await {
+                Ok(Ok(answer)) => return Ok(answer),
+                Ok(Err(kube::Error::Api(status)))
+                    if busy(&status).is_some_and(|pause| Instant::now() + pause < patience) =>
+                {
+                    tokio::time::sleep(busy(&status).unwrap_or_default()).await;
+                }
+                Ok(Err(error @ kube::Error::Service(_))) => {
+                    return Err(ReadError::unreachable(attempt(), &error).into());
+                }
+                Ok(Err(error)) => return Err(Failure::Request { attempt: attempt(), error: Box::new(error) }),
+                Err(_) => return Err(ReadError::silent(attempt(), REQUEST).into()),
             }
-            None => Vec::new(),
-        };
-        let request = request.body(body).map_err(|error| Failure::Program(error.to_string()))?;
-        match tokio::time::timeout(REQUEST, self.client.request::<Value>(request)).await {
-            Ok(Ok(answer)) => Ok(answer),
-            Ok(Err(error @ kube::Error::Service(_))) => Err(ReadError::unreachable(attempt(), &error).into()),
-            Ok(Err(error)) => Err(Failure::Request { attempt: attempt(), error: Box::new(error) }),
-            Err(_) => Err(ReadError::silent(attempt(), REQUEST).into()),
         }
     }
+}
+
+/// After what time to ask again, if the API server did not do it for want of time: 429, which it also answers while its storage of a kind
+/// starts, and 503. Each of our requests may be sent twice.
+fn busy(status: &Status) -> Option<Duration> {
+    let said = status.details.as_ref().map_or(0, |details| details.retry_after_seconds);
+    matches!(status.code, 429 | 503).then(|| Duration::from_secs(said.max(1).into()).min(PAUSE))
 }
 
 fn path(object: &Value) -> Result<String, Failure> {
@@ -209,5 +231,25 @@ fn absent_as_none(answer: Result<Value, Failure>) -> Result<Option<Value>, Failu
             Ok(None)
         }
         Err(failure) => Err(failure),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests")]
+
+    use super::*;
+
+    #[test]
+    fn a_busy_api_server_is_asked_again_when_it_says() {
+        let pause = |status: Value| busy(&serde_json::from_value(status).unwrap());
+        let seconds = |seconds| Some(Duration::from_secs(seconds));
+        let initializing = json!({
+            "code": 429, "reason": "TooManyRequests", "message": "storage is (re)initializing", "details": { "retryAfterSeconds": 3 }
+        });
+        assert_eq!(pause(initializing), seconds(3));
+        assert_eq!(pause(json!({ "code": 503 })), seconds(1));
+        assert_eq!(pause(json!({ "code": 429, "details": { "retryAfterSeconds": 4_000 } })), seconds(10));
+        assert_eq!(pause(json!({ "code": 403, "details": { "retryAfterSeconds": 3 } })), None);
     }
 }
