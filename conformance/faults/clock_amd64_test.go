@@ -173,10 +173,22 @@ func expectNear(t *testing.T, what string, seconds float64, wanted time.Time) {
 	}
 }
 
-// setClock makes the real time that one process sees differ from that of all others. The kernel has no such thing, but
-// every program reads the time by a function of the vDSO, of which a process gets its own copy when it is written to: the
-// function becomes one that asks the kernel and adds seconds. It can be done again.
+// setClock makes the real time that one process sees differ from that of all others, which is nothing that the kernel has. It can
+// be done again.
 func setClock(t *testing.T, process int, skew time.Duration) {
+	t.Helper()
+	replaceClock(t, process, shiftedClock(int32(skew.Seconds())))
+}
+
+// Instructions that no program survives: a signal that is only sent does not end the first process of a container.
+var faulty = map[syscall.Signal][]byte{
+	syscall.SIGILL:  {0x0f, 0x0b}, // ud2
+	syscall.SIGSEGV: {0xf4},       // hlt
+}
+
+// replaceClock gives one process another function to read the time by. Every program calls the one of the vDSO, of which a process
+// gets its own copy when it is written to.
+func replaceClock(t *testing.T, process int, code []byte) {
 	t.Helper()
 	memory, err := os.OpenFile(fmt.Sprintf("/proc/%d/mem", process), os.O_RDWR, 0)
 	if err != nil {
@@ -196,7 +208,6 @@ func setClock(t *testing.T, process int, skew time.Duration) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	code := shiftedClock(int32(skew.Seconds()))
 	for _, symbol := range symbols {
 		if symbol.Name == "__vdso_clock_gettime" && symbol.Size >= uint64(len(code)) {
 			whileStopped(t, process, start, end, func() {

@@ -1,8 +1,9 @@
 //! `cargo xtask conformance`: the whole on a real Kubernetes. What flows in: the workspace. What flows out: the official suite's report in
 //! `conformance/reports`, and success only if nothing failed.
 //!
-//! Starts the test cluster of `conformance/`, runs the tests that need an API server, loads the image that `cargo xtask image` makes,
-//! installs `deploy/install.yaml` as a user would, runs the official suite and the faults, and takes everything down again.
+//! Starts the test cluster of `conformance/`, loads the image that `cargo xtask image` makes, runs the tests that need an API server and
+//! those of every way to install, installs `deploy/install.yaml` as a user would, runs the official suite and the faults, and takes
+//! everything down again.
 
 use crate::image;
 use crate::step::{Outcome, Step, in_ci, root, say, target};
@@ -15,7 +16,7 @@ const CLUSTER: &str = "conformance/run";
 const IMPOSSIBLE: i32 = 3;
 
 /// What can be chosen.
-#[derive(Debug, Default, Args)]
+#[derive(Debug, Args)]
 pub(crate) struct Options {
     /// Leave the cluster up, with Portcullis installed.
     #[arg(long)]
@@ -23,7 +24,7 @@ pub(crate) struct Options {
     /// Only bring it up and install; run nothing.
     #[arg(long)]
     only_install: bool,
-    /// Leave the faults out.
+    /// Leave out the faults.
     #[arg(long)]
     no_faults: bool,
     /// The release of the Gateway API: its CRDs and its suite.
@@ -40,9 +41,9 @@ pub(crate) fn run(options: &Options) -> Outcome {
     cluster(&["test"]).run()?;
     cluster(&["build"]).run()?;
     let archive = target().join("image/conformance.tar");
-    image::run(&image::Options::to(&archive))?;
+    let program = image::image(&image::Options::to(&archive))?;
     cluster(&["down"]).run()?;
-    let done = on_cluster(options, &archive);
+    let done = on_cluster(options, &archive, &program);
     if done.is_err() {
         diagnose();
     }
@@ -54,19 +55,20 @@ pub(crate) fn run(options: &Options) -> Outcome {
     done.and(down)
 }
 
-fn on_cluster(options: &Options, archive: &Path) -> Outcome {
+fn on_cluster(options: &Options, archive: &Path, program: &Path) -> Outcome {
     cluster(&["up", "--crds", &options.channel, "--crds-version", &options.release]).run()?;
     cluster(&["load-image", &archive.display().to_string()]).run()?;
     if options.only_install {
         return install();
     }
     integration()?;
+    go_tests("install", &[("PORTCULLIS_PROGRAM", &program.display().to_string())])?;
     install()?;
     suite(options)?;
     if options.no_faults {
         return Ok(());
     }
-    faults()
+    go_tests("faults", &[])
 }
 
 fn install() -> Outcome {
@@ -130,10 +132,13 @@ fn suite(options: &Options) -> Outcome {
     .run()
 }
 
-fn faults() -> Outcome {
+/// The tests in a folder of `conformance/`, beside the cluster.
+fn go_tests(folder: &str, environment: &[(&str, &str)]) -> Outcome {
     let command = root().join(CLUSTER).display().to_string();
-    let script = "cd conformance/faults && exec go test -count=1 -timeout 30m ./...";
-    cluster(&["exec", "bash", "-c", script]).environment("PORTCULLIS_CLUSTER", &command).run()
+    let script =
+        format!("cd {}/{folder} && exec go test -count=1 -timeout 30m ./...", root().join("conformance").display());
+    let step = cluster(&["exec", "bash", "-c", &script]).environment("PORTCULLIS_CLUSTER", &command);
+    environment.iter().fold(step, |step, (name, value)| step.environment(name, value)).run()
 }
 
 fn cluster(arguments: &[&str]) -> Step {

@@ -33,9 +33,14 @@ impl Options {
 
 /// Builds the program and writes the archive.
 pub(crate) fn run(options: &Options) -> Outcome {
+    image(options).map(drop)
+}
+
+/// The same, and gives the program's path.
+pub(crate) fn image(options: &Options) -> Result<PathBuf, String> {
     require_toolchain()?;
-    let program = build(&options.profile)?;
-    let program = fs::read(&program).map_err(|error| format!("{}: {error}", program.display()))?;
+    let path = build(&options.profile)?;
+    let program = fs::read(&path).map_err(|error| format!("{}: {error}", path.display()))?;
     elf::require_static(&program)?;
     let package = Package::of_workspace()?;
     let bill = sbom::bill_of_materials(&package.version, TARGET)?;
@@ -67,7 +72,7 @@ pub(crate) fn run(options: &Options) -> Outcome {
         archive.manifest,
     ));
     say(&format!("{}: bill of materials", bill_file.display()));
-    Ok(())
+    Ok(path)
 }
 
 /// The target of the program: static, so that the image holds nothing else.
