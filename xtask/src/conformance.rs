@@ -136,7 +136,7 @@ fn suite(options: &Options) -> Outcome {
 fn go_tests(folder: &str, environment: &[(&str, &str)]) -> Outcome {
     let command = root().join(CLUSTER).display().to_string();
     let script =
-        format!("cd {}/{folder} && exec go test -count=1 -timeout 30m ./...", root().join("conformance").display());
+        format!("cd {}/{folder} && exec go test -v -count=1 -timeout 30m ./...", root().join("conformance").display());
     let step = cluster(&["exec", "bash", "-c", &script]).environment("PORTCULLIS_CLUSTER", &command);
     environment.iter().fold(step, |step, (name, value)| step.environment(name, value)).run()
 }
