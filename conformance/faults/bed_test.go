@@ -23,7 +23,6 @@ import (
 	"testing"
 	"time"
 
-	"k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime/schema"
@@ -71,29 +70,47 @@ func TestMain(m *testing.M) {
 		fmt.Fprintln(os.Stderr, err)
 		os.Exit(1)
 	}
-	os.Exit(m.Run())
+	code := m.Run()
+	if err := bedsAreGone(); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		code = max(code, 1)
+	}
+	os.Exit(code)
 }
 
-// bed is a namespace with backends; it goes with the test.
+// bed is a namespace with backends; it goes with the test, which does not wait for it.
 type bed struct {
 	t         *testing.T
 	namespace string
 }
 
+const bedPrefix = "faults-"
+
+// bedsAreGone waits until nothing is left of any bed.
+func bedsAreGone() (err error) {
+	for end := time.Now().Add(2 * time.Minute); time.Now().Before(end); time.Sleep(100 * time.Millisecond) {
+		var list *unstructured.UnstructuredList
+		if list, err = client.Resource(resources["Namespace"]).List(context.Background(), metav1.ListOptions{}); err != nil {
+			continue
+		}
+		for _, namespace := range list.Items {
+			if strings.HasPrefix(namespace.GetName(), bedPrefix) {
+				err = fmt.Errorf("namespace %s is still there", namespace.GetName())
+			}
+		}
+		if err == nil {
+			return nil
+		}
+	}
+	return err
+}
+
 func newBed(t *testing.T, name string) *bed {
 	t.Helper()
-	b := &bed{t: t, namespace: "faults-" + name}
+	b := &bed{t: t, namespace: bedPrefix + name}
 	b.apply("apiVersion: v1\nkind: Namespace\nmetadata: {name: " + b.namespace + "}")
 	t.Cleanup(func() {
-		ctx := context.Background()
-		_ = client.Resource(resources["Namespace"]).Delete(ctx, b.namespace, metav1.DeleteOptions{})
-		eventually(t, 2*time.Minute, "the namespace is gone", func() error {
-			_, err := client.Resource(resources["Namespace"]).Get(ctx, b.namespace, metav1.GetOptions{})
-			if errors.IsNotFound(err) {
-				return nil
-			}
-			return fmt.Errorf("still there: %v", err)
-		})
+		_ = client.Resource(resources["Namespace"]).Delete(context.Background(), b.namespace, metav1.DeleteOptions{})
 	})
 	b.apply(fmt.Sprintf(`
 apiVersion: apps/v1

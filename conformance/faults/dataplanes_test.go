@@ -14,6 +14,7 @@ import (
 
 // One of two data planes is stopped: not one request fails.
 func TestDataPlaneGoes(t *testing.T) {
+	t.Parallel()
 	b := newBed(t, "dataplane")
 	address := b.gatewayOf(b.class("replicas: 2"), "served")
 	b.readyPods("served", 2)
@@ -30,6 +31,7 @@ func TestDataPlaneGoes(t *testing.T) {
 // The process of one of two data planes is killed. What it was serving is cut; from when the Service has another end
 // point alone, nothing fails; a client that tries again sees nothing; and other Gateways do not notice.
 func TestDataPlaneIsKilled(t *testing.T) {
+	t.Parallel()
 	b := newBed(t, "killed")
 	address := b.gatewayOf(b.class("replicas: 2"), "served")
 	bystander := b.gateway("bystander")
@@ -63,6 +65,7 @@ func TestDataPlaneIsKilled(t *testing.T) {
 
 // A change of the Deployment's template rolls the pods: not one request fails.
 func TestDataPlanesAreRolled(t *testing.T) {
+	t.Parallel()
 	b := newBed(t, "roll")
 	address := b.gatewayOf(b.class("replicas: 2"), "served")
 	b.readyPods("served", 2)
@@ -90,6 +93,7 @@ func TestDataPlanesAreRolled(t *testing.T) {
 
 // A drain of the node evicts data planes one by one, as the PodDisruptionBudget says, and no request is lost.
 func TestDataPlanesAreEvicted(t *testing.T) {
+	t.Parallel()
 	b := newBed(t, "evict")
 	address := b.gatewayOf(b.class("replicas: 2"), "served")
 	b.readyPods("served", 2)
@@ -126,6 +130,7 @@ func TestDataPlanesAreEvicted(t *testing.T) {
 
 // A data plane hangs: status names it while it does not answer, and the others follow.
 func TestDataPlaneHangs(t *testing.T) {
+	t.Parallel()
 	b := newBed(t, "hang")
 	b.gatewayOf(b.class("replicas: 2"), "served")
 	bystander := b.gateway("bystander")

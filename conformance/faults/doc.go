@@ -3,4 +3,6 @@
 //
 // In: KUBECONFIG, an installed Portcullis with the GatewayClass `portcullis`, and PORTCULLIS_CLUSTER, the command of the
 // test cluster (conformance/run), which kills and starts the cluster's own programs. Without them the tests fail.
+//
+// Tests that break only what is their own run beside each other; those that break what all share run alone, before them.
 package faults

@@ -109,6 +109,7 @@ func TestCRDsAreRecreated(t *testing.T) {
 
 // A Secret turns bad: its listener says so, the others serve on, also of the same Gateway; and it recovers.
 func TestSecretTurnsBad(t *testing.T) {
+	t.Parallel()
 	b := newBed(t, "secret")
 	bystander := b.gateway("bystander")
 	b.apply(secret(t, "certificate", "tls.example") + `

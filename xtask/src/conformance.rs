@@ -135,8 +135,10 @@ fn suite(options: &Options) -> Outcome {
 /// The tests in a folder of `conformance/`, beside the cluster.
 fn go_tests(folder: &str, environment: &[(&str, &str)]) -> Outcome {
     let command = root().join(CLUSTER).display().to_string();
-    let script =
-        format!("cd {}/{folder} && exec go test -v -count=1 -timeout 30m ./...", root().join("conformance").display());
+    let script = format!(
+        "cd {}/{folder} && exec go test -v -count=1 -parallel 3 -timeout 30m ./...",
+        root().join("conformance").display()
+    );
     let step = cluster(&["exec", "bash", "-c", &script]).environment("PORTCULLIS_CLUSTER", &command);
     environment.iter().fold(step, |step, (name, value)| step.environment(name, value)).run()
 }
