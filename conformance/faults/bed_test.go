@@ -110,6 +110,10 @@ func newBed(t *testing.T, name string) *bed {
 	b := &bed{t: t, namespace: bedPrefix + name}
 	b.apply("apiVersion: v1\nkind: Namespace\nmetadata: {name: " + b.namespace + "}")
 	t.Cleanup(func() {
+		if t.Failed() {
+			b.tell(b.namespace)
+			b.tell(controllerNamespace)
+		}
 		_ = client.Resource(resources["Namespace"]).Delete(context.Background(), b.namespace, metav1.DeleteOptions{})
 	})
 	b.apply(fmt.Sprintf(`
@@ -139,6 +143,18 @@ spec:
   ports: [{port: 8080, targetPort: 3000}]
 `, echoImage))
 	return b
+}
+
+// tell logs how the pods of a namespace are, and what those of Portcullis said last.
+func (b *bed) tell(namespace string) {
+	do := func(arguments ...string) {
+		output, _ := exec.Command(os.Getenv("PORTCULLIS_CLUSTER"), append([]string{"kubectl", "--namespace", namespace}, arguments...)...).CombinedOutput()
+		b.t.Logf("%s\n%s", strings.Join(arguments, " "), output)
+	}
+	do("get", "gateways,pods,events", "--output=wide")
+	for _, component := range []string{"controller", "data-plane"} {
+		do("logs", "--selector=app.kubernetes.io/component="+component, "--tail=60", "--prefix", "--pod-running-timeout=1s")
+	}
 }
 
 // class makes a GatewayClass of the bed's own, whose data planes are as the fields say.
