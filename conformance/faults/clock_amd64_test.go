@@ -120,11 +120,15 @@ func TestClockOfTheControllerIsWrong(t *testing.T) {
 // renew deletes one of two data planes and waits for the one that comes instead.
 func (b *bed) renew(gateway string) (joined unstructured.Unstructured) {
 	b.t.Helper()
-	old := map[string]bool{}
+	old, victim := map[string]bool{}, ""
 	for _, pod := range b.pods(gateway) {
 		old[pod.GetName()] = true
+		// One that goes already has its successor.
+		if pod.GetDeletionTimestamp() == nil {
+			victim = pod.GetName()
+		}
 	}
-	b.delete("Pod", b.pods(gateway)[0].GetName())
+	b.delete("Pod", victim)
 	eventually(b.t, 2*time.Minute, "a new data plane is ready", func() error {
 		for _, pod := range b.pods(gateway) {
 			if !old[pod.GetName()] && isReady(pod) {
