@@ -207,6 +207,15 @@ func (b *bed) delete(kind, name string) {
 	}
 }
 
+// deleteAtOnce gives a pod no time to end.
+func (b *bed) deleteAtOnce(pod *unstructured.Unstructured) {
+	b.t.Helper()
+	seconds := int64(0)
+	if err := client.Resource(resources["Pod"]).Namespace(pod.GetNamespace()).Delete(context.Background(), pod.GetName(), metav1.DeleteOptions{GracePeriodSeconds: &seconds}); err != nil {
+		b.t.Fatal(err)
+	}
+}
+
 // gateway makes a Gateway with an HTTP listener and a route to the backend, and waits until it answers.
 func (b *bed) gateway(name string) (address string) {
 	b.t.Helper()

@@ -98,10 +98,7 @@ func TestClockOfTheControllerIsWrong(t *testing.T) {
 		}
 		b.isServed("served")
 
-		now := int64(0)
-		if err := system.of("Pod").Delete(context.Background(), leader.GetName(), metav1.DeleteOptions{GracePeriodSeconds: &now}); err != nil {
-			t.Fatal(err)
-		}
+		system.deleteAtOnce(leader)
 		b.apply(route(name+"-after", "served"))
 		b.serves(address, name+"-after.example")
 		eventually(t, 40*time.Second, "another replica holds the lease", func() error {

@@ -266,14 +266,11 @@ func (b *bed) ended(pod *unstructured.Unstructured) (state map[string]any) {
 // replace deletes a pod, for its next restart would wait, and waits until the pod that comes instead is ready.
 func (b *bed) replace(pod *unstructured.Unstructured, pods func() []unstructured.Unstructured) {
 	b.t.Helper()
-	now := int64(0)
-	if err := client.Resource(resources["Pod"]).Namespace(pod.GetNamespace()).Delete(context.Background(), pod.GetName(), metav1.DeleteOptions{GracePeriodSeconds: &now}); err != nil {
-		b.t.Fatal(err)
-	}
+	b.deleteAtOnce(pod)
 	eventually(b.t, 2*time.Minute, "a successor of "+pod.GetName()+" is ready", func() error {
-		now := pods()
-		if len(now) != 1 || now[0].GetName() == pod.GetName() || !isReady(now[0]) {
-			return fmt.Errorf("there are %d pods, and it is not", len(now))
+		current := pods()
+		if len(current) != 1 || current[0].GetName() == pod.GetName() || !isReady(current[0]) {
+			return fmt.Errorf("there are %d pods, and it is not", len(current))
 		}
 		return nil
 	})
