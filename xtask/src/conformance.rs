@@ -35,6 +35,24 @@ pub(crate) struct Options {
     channel: String,
 }
 
+/// What is run when nothing else is asked for.
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            keep: false,
+            only_install: false,
+            no_faults: false,
+            release: "v1.7.0".to_owned(),
+            channel: "experimental".to_owned(),
+        }
+    }
+}
+
+/// The part of `cargo xtask test`: with nothing left out.
+pub(crate) fn test() -> Outcome {
+    run(&Options::default())
+}
+
 /// Runs it.
 pub(crate) fn run(options: &Options) -> Outcome {
     possible()?;
@@ -148,7 +166,7 @@ fn cluster(arguments: &[&str]) -> Step {
 }
 
 /// Whether this machine can carry the cluster, and why not.
-fn possible() -> Outcome {
+pub(crate) fn possible() -> Outcome {
     if in_ci() {
         cluster(&["packages"]).run()?;
     }

@@ -21,7 +21,8 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum Task {
-    /// Everything that must pass: format, lints, tests, examples, fuzz corpora, licences, documentation.
+    /// Everything that must pass: format, lints, tests, examples, fuzz corpora, licences, documentation, and, where this machine can
+    /// carry it, everything on a real Kubernetes.
     Test,
     /// Format and lints only.
     Lint,
@@ -86,6 +87,13 @@ fn test() -> Outcome {
     if !missing.is_empty() {
         return Err(missing.join("\n"));
     }
+    let cluster = conformance::possible();
+    if let Err(why) = &cluster {
+        if in_ci() {
+            return Err(why.clone());
+        }
+        step::say(&format!("left out: the official conformance suite and all tests that need a cluster ({why})"));
+    }
     lint()?;
     if !step::upstream_examples() {
         step::say(
@@ -97,7 +105,11 @@ fn test() -> Outcome {
     manual()?;
     deploy::check()?;
     deny()?;
-    docs()
+    docs()?;
+    match cluster {
+        Ok(()) => conformance::test(),
+        Err(_) => Ok(()),
+    }
 }
 
 fn lint() -> Outcome {
