@@ -108,6 +108,13 @@ func bedsAreGone() (err error) {
 func newBed(t *testing.T, name string) *bed {
 	t.Helper()
 	b := &bed{t: t, namespace: bedPrefix + name}
+	eventually(t, 2*time.Minute, "an earlier bed of the same name is gone", func() error {
+		namespace, err := b.of("Namespace").Get(context.Background(), b.namespace, metav1.GetOptions{})
+		if err == nil && namespace.GetDeletionTimestamp() != nil {
+			return fmt.Errorf("namespace %s is being deleted", b.namespace)
+		}
+		return nil
+	})
 	b.apply("apiVersion: v1\nkind: Namespace\nmetadata: {name: " + b.namespace + "}")
 	t.Cleanup(func() {
 		if t.Failed() {

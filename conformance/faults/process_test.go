@@ -57,14 +57,14 @@ func mayDump(t *testing.T, process int) bool {
 	return information.Sys().(*syscall.Stat_t).Uid != 0
 }
 
-// limitMemory leaves the container of a process hardly more memory than it uses now.
+// limitMemory leaves the container of a process no more memory than it cannot do without: also none of the page cache that the kernel
+// would give up first, of which one container has much and the next, of the same image, none.
 func limitMemory(t *testing.T, process int) {
 	t.Helper()
 	groups, err := os.ReadFile(fmt.Sprintf("/proc/%d/cgroup", process))
 	if err != nil {
 		t.Fatal(err)
 	}
-	const spare = 2 << 20
 	for line := range strings.Lines(string(groups)) {
 		parts := strings.SplitN(strings.TrimSpace(line), ":", 3)
 		// One hierarchy for all (version 2), or one of memory's own.
@@ -83,8 +83,15 @@ func limitMemory(t *testing.T, process int) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if err := os.WriteFile(filepath.Join(folder, limit), []byte(strconv.Itoa(bytes+spare)), 0o644); err != nil {
-			t.Fatal(err)
+		const step = 256 << 10
+		for limited := 0; bytes > 0; bytes, limited = bytes-step, limited+1 {
+			// Refused when there is nothing left to give up; gone when the kernel has ended the process for it.
+			if err := os.WriteFile(filepath.Join(folder, limit), []byte(strconv.Itoa(bytes)), 0o644); err != nil {
+				if limited == 0 {
+					t.Fatal(err)
+				}
+				return
+			}
 		}
 		return
 	}

@@ -45,7 +45,7 @@ func TestCrashesTellNothing(t *testing.T) {
 		pods func() []unstructured.Unstructured
 		fill func()
 	}{
-		{"data plane", func() []unstructured.Unstructured { return b.pods("served") }, func() { fillWithRequests(address, "served.example") }},
+		{"data plane", func() []unstructured.Unstructured { return b.pods("served") }, func() { b.fillWithRequests(address, "served.example") }},
 		{"controller", system.controllers, func() { b.fillWithObjects() }},
 	}
 	for _, program := range programs {
@@ -64,6 +64,8 @@ func TestCrashesTellNothing(t *testing.T) {
 			s.crashed(pod)
 			b.replace(pod, program.pods)
 		}
+		// A pod that is ready is not yet one that the Service sends to.
+		b.serves(address, "served.example")
 		pod := &program.pods()[0]
 		limitMemory(t, processOf(t, pod))
 		program.fill()
@@ -277,9 +279,13 @@ func (b *bed) replace(pod *unstructured.Unstructured, pods func() []unstructured
 }
 
 // fillWithRequests opens requests that are never finished, until the server is gone or has had enough of them.
-func fillWithRequests(address, host string) {
-	for range 2000 {
+func (b *bed) fillWithRequests(address, host string) {
+	b.t.Helper()
+	for number := range 2000 {
 		connection, err := net.DialTimeout("tcp", net.JoinHostPort(address, "80"), time.Second)
+		if err != nil && number == 0 {
+			b.t.Fatalf("there is no server to fill: %v", err)
+		}
 		if err != nil {
 			return
 		}

@@ -56,6 +56,8 @@ pub(crate) fn test() -> Outcome {
 /// Runs it.
 pub(crate) fn run(options: &Options) -> Outcome {
     possible()?;
+    // Sooner than half an hour of builds later.
+    image::require_toolchain()?;
     cluster(&["test"]).run()?;
     cluster(&["build"]).run()?;
     let archive = target().join("image/conformance.tar");

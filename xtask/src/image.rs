@@ -78,7 +78,7 @@ pub(crate) fn image(options: &Options) -> Result<PathBuf, String> {
 /// The target of the program: static, so that the image holds nothing else.
 const TARGET: &str = "x86_64-unknown-linux-musl";
 
-fn require_toolchain() -> Outcome {
+pub(crate) fn require_toolchain() -> Outcome {
     if !installed("musl-gcc") {
         return Err("musl-gcc is missing, which compiles the cryptographic library; install it with: apt-get install musl-tools".to_owned());
     }
