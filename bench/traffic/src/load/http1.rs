@@ -52,24 +52,19 @@ impl Client for Kept {
 pub(super) async fn each_time(
     target: Target,
     tls: Arc<Tls>,
-    resumed: bool,
+    resuming: bool,
     request: Bytes,
     work: Work,
 ) -> Result<Vec<EachTime>, String> {
-    let mut client = EachTime { target, tls, resumed: false, request, received: work.received };
-    if resumed {
-        // The first connection brings the first ticket.
-        client.unit().await?;
-        client.resumed = true;
-    }
-    Ok(vec![client])
+    Ok(vec![EachTime { target, tls, resuming, first: true, request, received: work.received }])
 }
 
 pub(super) struct EachTime {
     target: Target,
     tls: Arc<Tls>,
-    /// Whether each connection must resume the one before.
-    resumed: bool,
+    /// Whether each connection but the first must resume the one before.
+    resuming: bool,
+    first: bool,
     request: Bytes,
     received: usize,
 }
@@ -77,11 +72,13 @@ pub(super) struct EachTime {
 impl Client for EachTime {
     async fn unit(&mut self) -> Result<(), String> {
         let mut stream = self.tls.open(self.target.open().await?).await?;
-        if tls::resumed(&stream) != self.resumed {
-            let what = if self.resumed { "did not resume the one before" } else { "was resumed" };
+        let expected = self.resuming && !self.first;
+        if tls::resumed(&stream) != expected {
+            let what = if expected { "did not resume the one before" } else { "was resumed" };
             return Err(format!("a TLS connection {what}"));
         }
         exchange(&mut stream, &self.request, self.received).await?;
+        self.first = false;
         stream.shutdown().await.map_err(|error| format!("closing a TLS connection: {error}"))
     }
 }
