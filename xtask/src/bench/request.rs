@@ -83,6 +83,10 @@ pub(crate) fn run(options: &Options) -> Outcome {
         Step::cargo(&[&["build", "--locked"][..], &packages].concat()).run()?;
         return short_with(&options.portcullis.clone().unwrap_or_else(|| target().join("debug/portcullis")));
     }
+    let shapes = match options.shapes.is_empty() {
+        true => shapes::ALL.to_vec(),
+        false => options.shapes.iter().map(|name| Shape::named(name)).collect::<Result<_, _>>()?,
+    };
     let build = |package: &str| Step::cargo(&["build", "--release", "--locked", "--package", package]).run();
     let portcullis = match &options.portcullis {
         Some(program) => program.clone(),
@@ -93,13 +97,6 @@ pub(crate) fn run(options: &Options) -> Outcome {
     };
     // By itself, so that Portcullis gets no other features of its dependencies than it is shipped with.
     build("portcullis-traffic")?;
-    let mut shapes: Vec<Shape> = Vec::new();
-    for name in &options.shapes {
-        shapes.push(Shape::named(name)?);
-    }
-    if shapes.is_empty() {
-        shapes = shapes::ALL.to_vec();
-    }
     let largest = options.connections.iter().copied().max().unwrap_or_default();
     let plan = Plan {
         rounds: options.rounds.max(1),
