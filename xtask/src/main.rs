@@ -102,6 +102,7 @@ fn test() -> Outcome {
         );
     }
     Step::cargo(&["test", "--workspace", "--locked", "--quiet"]).run()?;
+    bench::short()?;
     manual()?;
     deploy::check()?;
     deny()?;

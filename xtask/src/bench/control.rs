@@ -6,6 +6,7 @@
 mod peer;
 mod table;
 
+use super::machine::{commit, machine};
 use crate::image;
 use crate::step::{Outcome, Step, root, say, target};
 use clap::Args;
@@ -171,27 +172,6 @@ fn report(options: &Options, folder: &Path, results: &[Value]) -> Outcome {
     }
     say(&format!("\n{}", table::tables(&document)));
     Ok(())
-}
-
-fn machine() -> Value {
-    let read = |path: &str| fs::read_to_string(path).unwrap_or_default();
-    let (processors, memory, version) = (read("/proc/cpuinfo"), read("/proc/meminfo"), read("/proc/version"));
-    let value = |text: &str, name: &str| {
-        let line = text.lines().find(|line| line.starts_with(name));
-        line.and_then(|line| line.split_once(':')).map(|(_, value)| value.trim().to_owned()).unwrap_or_default()
-    };
-    json!({
-        "processor": value(&processors, "model name"),
-        "processors": processors.lines().filter(|line| line.starts_with("processor")).count(),
-        "memory": value(&memory, "MemTotal"),
-        "kernel": version.split_whitespace().nth(2).unwrap_or_default(),
-    })
-}
-
-fn commit() -> Value {
-    let git = |arguments: &[&str]| Step::new("git", arguments).quiet().output().unwrap_or_default().trim().to_owned();
-    let changed = !git(&["status", "--porcelain", "--untracked-files=no", "crates", "Cargo.lock"]).is_empty();
-    json!({ "revision": git(&["rev-parse", "--short", "HEAD"]), "workTreeChanged": changed })
 }
 
 /// A test cluster of its own.

