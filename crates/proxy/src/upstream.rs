@@ -9,6 +9,7 @@ pub(crate) mod dns;
 pub(crate) mod endpoints;
 pub(crate) mod exchange;
 pub(crate) mod guard;
+pub(crate) mod http1;
 pub(crate) mod pool;
 pub(crate) mod request_body;
 pub(crate) mod response_body;
