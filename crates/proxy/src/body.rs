@@ -5,6 +5,7 @@
 use crate::http::Refusal;
 use crate::http::h1;
 use crate::http::h2;
+use crate::upstream::pool::ExchangeError;
 use bytes::Bytes;
 use http_body::{Frame, SizeHint};
 use std::io;
@@ -41,7 +42,7 @@ pub(crate) enum BodyError {
     ClientIo(#[source] io::Error),
     /// The backend's body failed: closed early, reset or malformed.
     #[error("the backend's body failed: {0}")]
-    Upstream(#[source] hyper::Error),
+    Upstream(#[source] ExchangeError),
     /// A time limit of the route passed.
     #[error("a time limit of the route passed")]
     Timeout,

@@ -17,16 +17,16 @@ use crate::http::Reply;
 use crate::record::{Flag, Record};
 use crate::upstream::endpoints::Backend;
 use crate::upstream::exchange::{Exchange, Failure, Received};
+use crate::upstream::pool::Lease;
 use crate::upstream::request_body::Source;
 use crate::upstream::response_body::ResponseBody;
 use crate::upstream::retry::is_idempotent;
 use crate::upstream::{shape, upgrade};
 use crate::worker::Worker;
 use answer::Answering;
+use bytes::Bytes;
 use http::header::ORIGIN;
 use http::{HeaderValue, Method, Response, StatusCode};
-use http_body::Body as _;
-use hyper::body::Incoming;
 use portcullis_decide::{Answer, Forward, Need, RequestHead, Step};
 use portcullis_model::BackendProtocol;
 use std::rc::Rc;
@@ -124,7 +124,7 @@ impl Request<'_> {
         let mut head = std::mem::replace(&mut self.head, http::Request::new(()).into_parts().0);
         shape::for_protocol(&mut head, backend.protocol(), !source.is_empty(), self.upgrade.as_ref());
         let rule = &self.forward.matched.rule;
-        let exchange = Exchange { worker: self.worker, backend, rule, source, head: Some(head) };
+        let exchange = Exchange { worker: self.worker, backend, rule, source, head, is_repeatable: true };
         let received = exchange.run(record).await?;
         record.set_upstream_answered();
         Ok(received)
@@ -138,42 +138,41 @@ impl Request<'_> {
         origin: Option<&HeaderValue>,
         mut record: Record,
     ) -> Reply {
-        let Received { mut response, lease, deadline } = received;
-        let is_switching = response.status() == StatusCode::SWITCHING_PROTOCOLS;
+        let Received { mut head, lease, deadline } = received;
+        let is_switching = head.status == StatusCode::SWITCHING_PROTOCOLS;
         if is_switching && self.upgrade.is_none() {
             return self.fail(record, origin, Failure::Try(crate::upstream::retry::Trouble::Broken));
         }
-        let on_upgrade = is_switching.then(|| hyper::upgrade::on(&mut response));
-        let (mut head, incoming) = response.into_parts();
         head::of_response(&mut head, is_switching);
         self.forward.edit_response(Some(choice), origin, &mut head);
         record.set_status(head.status);
-        if let Some(on_upgrade) = on_upgrade {
+        if is_switching {
             record.flag(Flag::Tunnel);
             let connection = self.connection.clone();
             let tunnel = move |client| -> futures_util::future::LocalBoxFuture<'static, ()> {
-                Box::pin(upgrade::tunnel(connection, client, on_upgrade, lease, record))
+                Box::pin(upgrade::tunnel(connection, client, lease, record))
             };
             return Reply { response: Response::from_parts(head, Body::Empty), upgrade: Some(Box::new(tunnel)) };
         }
-        let body = self.body_of(incoming, lease, record, source, deadline);
+        let body = self.body_of(lease, record, source, deadline);
         Reply::from(Response::from_parts(head, body))
     }
 
     fn body_of(
         &self,
-        incoming: Incoming,
-        lease: crate::upstream::pool::Lease,
+        mut lease: Lease,
         mut record: Record,
         source: Source,
         deadline: Option<(std::time::Instant, Flag)>,
     ) -> Body {
-        if incoming.is_end_stream() {
-            record.set_request_bytes(source.bytes());
-            lease.give_back(self.worker);
-            return Body::Empty;
-        }
-        Body::boxed(ResponseBody::new(incoming, lease, record, source, deadline))
+        let received = if lease.is_end_stream() { Some(Bytes::new()) } else { lease.take_received() };
+        let Some(received) = received else {
+            return Body::boxed(ResponseBody::new(lease, record, source, deadline));
+        };
+        record.set_request_bytes(source.bytes());
+        record.add_response_bytes(received.len() as u64);
+        lease.give_back(self.worker);
+        Body::full(received)
     }
 
     fn answer(&self, record: Record, origin: Option<&HeaderValue>, mut answer: Answer) -> Reply {

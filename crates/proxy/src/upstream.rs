@@ -9,6 +9,7 @@ pub(crate) mod dns;
 pub(crate) mod endpoints;
 pub(crate) mod exchange;
 pub(crate) mod guard;
+pub(crate) mod http1;
 pub(crate) mod pool;
 pub(crate) mod request_body;
 pub(crate) mod response_body;
@@ -78,7 +79,7 @@ impl Default for UpstreamOptions {
             connect_timeout: Duration::from_secs(5),
             write_stall: Duration::from_secs(60),
             idle_timeout: Duration::from_secs(30),
-            max_idle_per_endpoint: 256,
+            max_idle_per_endpoint: 4096,
             max_connections_per_endpoint: None,
             http2_streams_per_connection: 100,
             http2_stream_window: 1024 * 1024,

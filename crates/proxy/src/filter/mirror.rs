@@ -15,11 +15,10 @@ use crate::upstream::shape;
 use crate::worker::Worker;
 use bytes::Bytes;
 use http_body::{Body as _, Frame};
-use http_body_util::BodyExt;
-use hyper::body::Incoming;
 use portcullis_decide::{Forward, LinkedMirror};
 use std::cell::RefCell;
 use std::collections::VecDeque;
+use std::future::poll_fn;
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
 use tokio::sync::Notify;
@@ -67,14 +66,13 @@ fn send_copy(worker: &Rc<Worker>, backend: Rc<Backend>, mut head: http::request:
         }
     };
     shape::for_protocol(&mut head, backend.protocol(), !source.is_empty(), None);
-    let request = http::Request::from_parts(head, body);
     let worker = worker.clone();
     tokio::task::spawn_local(async move {
         let outcome = tokio::select! {
             biased;
             // First, because the exchange fails of it too, unless the backend does not read: then the body is not looked at.
             () = dropped.notified() => MirrorOutcome::Dropped,
-            outcome = exchange(&worker, &backend, request) => outcome,
+            outcome = exchange(&worker, &backend, &head, body) => outcome,
             () = tokio::time::sleep(worker.upstreams.options.mirror_timeout) => MirrorOutcome::Failed,
         };
         worker.telemetry.mirrored(outcome);
@@ -82,25 +80,32 @@ fn send_copy(worker: &Rc<Worker>, backend: Rc<Backend>, mut head: http::request:
     });
 }
 
-async fn exchange(worker: &Rc<Worker>, backend: &Backend, request: http::Request<RequestBody>) -> MirrorOutcome {
+async fn exchange(
+    worker: &Rc<Worker>,
+    backend: &Backend,
+    head: &http::request::Parts,
+    body: RequestBody,
+) -> MirrorOutcome {
     let endpoints = backend.endpoints(&worker.upstreams.resolver).await;
     let picker = Picker { tried: &[], failure_memory: worker.upstreams.options.failure_memory };
     let picked = picker.pick(&endpoints, &mut worker.upstreams.random.borrow_mut()).cloned();
     let Some(endpoint) = picked else { return MirrorOutcome::Failed };
     // A body cannot be repeated, so it does not go on a connection that may have been closed.
-    let fresh = !request.body().is_end_stream();
+    let fresh = !body.is_end_stream();
     let Ok(mut lease) = Lease::take(worker, OpenRequest::new(endpoint), fresh).await else {
         return MirrorOutcome::Failed;
     };
-    let Ok(response) = lease.send(request).await else { return MirrorOutcome::Failed };
-    drain(worker, lease, response.into_body()).await;
+    if lease.send(head, body).await.is_err() {
+        return MirrorOutcome::Failed;
+    }
+    drain(worker, lease).await;
     MirrorOutcome::Sent
 }
 
 /// Reads a response that nobody wants, if it is short, so that its connection can be used again.
-pub(crate) async fn drain(worker: &Worker, lease: Lease, mut body: Incoming) {
+pub(crate) async fn drain(worker: &Worker, mut lease: Lease) {
     let mut bytes = 0;
-    while let Some(frame) = body.frame().await {
+    while let Some(frame) = poll_fn(|context| lease.poll_frame(context)).await {
         let Ok(frame) = frame else { return };
         bytes += frame.data_ref().map_or(0, |data| data.len() as u64);
         if bytes > DRAINED {

@@ -55,8 +55,12 @@ mod timer;
 mod transport;
 mod upgrade;
 
-pub(crate) use chunk::is_forbidden_trailer;
-pub(in crate::http) use head::{content_length, is_authority, is_target};
+pub(crate) use chunk::{is_forbidden_trailer, write_end};
+pub(crate) use head::content_length;
+pub(in crate::http) use head::{is_authority, is_target};
+pub(crate) use output::Output;
+pub(crate) use response::write_field;
+pub(crate) use transport::poll_read_scratch;
 
 pub use body::{BodyError, RequestBody};
 pub use chunk::{ChunkDecoder, Decoded};

@@ -6,15 +6,15 @@
 use super::balance::Picker;
 use super::connect::ConnectError;
 use super::endpoints::{Backend, OpenRequest};
-use super::pool::Lease;
+use super::http1;
+use super::pool::{ExchangeError, Lease};
 use super::request_body::Source;
 use super::retry::{Circumstances, Next, Tries, Trouble, is_idempotent};
 use crate::filter::mirror::drain;
 use crate::http::Refusal;
 use crate::record::{Flag, Record};
 use crate::worker::Worker;
-use http::{Request, Response, StatusCode};
-use hyper::body::Incoming;
+use http::{HeaderMap, StatusCode};
 use portcullis_decide::LinkedRule;
 use smallvec::SmallVec;
 use std::error::Error;
@@ -27,9 +27,9 @@ const DRAIN: Duration = Duration::from_secs(1);
 
 /// A response to be passed on.
 pub(crate) struct Received {
-    /// Its head, and its body as it comes.
-    pub(crate) response: Response<Incoming>,
-    /// The connection that it comes on.
+    /// Its head.
+    pub(crate) head: http::response::Parts,
+    /// The connection that its body comes on.
     pub(crate) lease: Lease,
     /// When it must have ended, and by which limit.
     pub(crate) deadline: Option<(Instant, Flag)>,
@@ -91,8 +91,10 @@ pub(crate) struct Exchange<'a> {
     pub(crate) rule: &'a LinkedRule,
     /// The body.
     pub(crate) source: &'a Source,
-    /// The head; `None` once it was sent without a copy being kept.
-    pub(crate) head: Option<http::request::Parts>,
+    /// The head.
+    pub(crate) head: http::request::Parts,
+    /// False once it was sent in a way that allows no other try.
+    pub(crate) is_repeatable: bool,
 }
 
 impl Exchange<'_> {
@@ -167,36 +169,40 @@ impl Exchange<'_> {
         deadline: Option<(Instant, Flag)>,
     ) -> Result<Received, Trouble> {
         let mut lease = Lease::take(self.worker, open, tries.fresh).await.map_err(Trouble::Connect)?;
-        let Some(head) = self.head.take() else { return Err(Trouble::Broken) };
-        let is_idempotent = is_idempotent(&head.method);
+        let is_idempotent = is_idempotent(&self.head.method);
         if lease.is_reused && !is_idempotent {
             // Such a request cannot be repeated once it is sent, so the peer's closing is given a chance to be noticed first.
             tokio::task::yield_now().await;
             if lease.is_closed() {
-                self.head = Some(head);
                 return Err(Trouble::Unsent);
             }
         }
-        if tries.has_stanza() || lease.is_reused || is_idempotent {
-            self.head = Some(head.clone());
-        }
-        let request = Request::from_parts(head, self.source.next_try());
-        match lease.send(request).await {
-            Ok(response) => Ok(Received { response, lease, deadline }),
-            Err(mut error) => match error.take_message() {
-                Some(request) => {
-                    self.head = Some(request.into_parts().0);
-                    Err(Trouble::Unsent)
-                }
-                None => Err(self.classify(error.error(), lease.is_reused)),
-            },
+        self.is_repeatable = tries.has_stanza() || lease.is_reused || is_idempotent;
+        match lease.send(&self.head, self.source.next_try()).await {
+            Ok(head) => Ok(Received { head, lease, deadline }),
+            Err(ExchangeError::Unsent) => {
+                self.is_repeatable = true;
+                Err(Trouble::Unsent)
+            }
+            Err(_) if self.source.has_failed() => Err(Trouble::Client),
+            Err(ExchangeError::Http1(error)) => Err(Self::classify_http1(&error, lease.is_reused)),
+            Err(ExchangeError::Http2(error)) => Err(Self::classify_http2(&error, lease.is_reused)),
         }
     }
 
-    fn classify(&self, error: &hyper::Error, is_reused: bool) -> Trouble {
-        if self.source.has_failed() {
-            return Trouble::Client;
+    fn classify_http1(error: &http1::Error, is_reused: bool) -> Trouble {
+        use http1::Error::{Closed, Incomplete, Io, Malformed, RequestBody, RequestLength, Unsent};
+        match error {
+            Unsent => Trouble::Unsent,
+            Closed if is_reused => Trouble::Stale,
+            Io(error) if is_reused && error.kind() != std::io::ErrorKind::TimedOut => Trouble::Stale,
+            Closed => Trouble::Closed,
+            Io(error) if error.kind() != std::io::ErrorKind::TimedOut => Trouble::Closed,
+            Io(_) | Incomplete | Malformed(_) | RequestBody(_) | RequestLength => Trouble::Broken,
         }
+    }
+
+    fn classify_http2(error: &hyper::Error, is_reused: bool) -> Trouble {
         let cause = error.source();
         if let Some(error) = cause.and_then(|cause| cause.downcast_ref::<h2::Error>()) {
             let refused = error.reason() == Some(h2::Reason::REFUSED_STREAM);
@@ -216,8 +222,8 @@ impl Exchange<'_> {
 
     /// The response, unless the route wants another try.
     fn pass_on(&self, received: Received, tries: &Tries<'_>, record: &mut Record) -> Result<Received, Trouble> {
-        let status = received.response.status().as_u16();
-        let listed = tries.covers(status) || (tries.has_stanza() && is_grpc_unavailable(&received.response));
+        let status = received.head.status.as_u16();
+        let listed = tries.covers(status) || (tries.has_stanza() && is_grpc_unavailable(&received.head.headers));
         if !listed {
             return Ok(received);
         }
@@ -225,23 +231,22 @@ impl Exchange<'_> {
             record.flag(Flag::RetryLimitReached);
             return Ok(received);
         }
-        if self.head.is_none() || !self.source.can_repeat() {
+        if !self.is_repeatable || !self.source.can_repeat() {
             record.flag(Flag::RetryBufferExceeded);
             return Ok(received);
         }
         let worker = self.worker.clone();
         tokio::task::spawn_local(async move {
-            let Received { response, lease, .. } = received;
-            let _ = tokio::time::timeout(DRAIN, drain(&worker, lease, response.into_body())).await;
+            let _ = tokio::time::timeout(DRAIN, drain(&worker, received.lease)).await;
         });
         Err(Trouble::Status)
     }
 
     fn circumstances(&self, has_untried: bool) -> Circumstances {
         Circumstances {
-            can_repeat: self.head.is_some() && self.source.can_repeat(),
+            can_repeat: self.is_repeatable && self.source.can_repeat(),
             has_untried,
-            is_idempotent: self.head.as_ref().is_some_and(|head| is_idempotent(&head.method)),
+            is_idempotent: is_idempotent(&self.head.method),
         }
     }
 
@@ -279,6 +284,6 @@ impl Exchange<'_> {
 }
 
 /// A response of headers alone that says that the request was not processed (grpc-status 14).
-fn is_grpc_unavailable(response: &Response<Incoming>) -> bool {
-    response.headers().get("grpc-status").is_some_and(|status| status == "14")
+fn is_grpc_unavailable(headers: &HeaderMap) -> bool {
+    headers.get("grpc-status").is_some_and(|status| status == "14")
 }

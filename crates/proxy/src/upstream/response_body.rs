@@ -3,15 +3,14 @@
 //! In flow frames of the backend; out flow the same frames. When the last has gone, the connection goes back to its pool and
 //! the record ends. Dropped before that, the client is gone, and the request at the backend is given up.
 
-use super::pool::Lease;
+use super::pool::{ExchangeError, Lease};
 use super::request_body::Source;
 use crate::body::BodyError;
 use crate::http::h1::is_forbidden_trailer;
 use crate::record::{Flag, Record};
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName};
-use http_body::{Body as _, Frame, SizeHint};
-use hyper::body::Incoming;
+use http_body::{Frame, SizeHint};
 use smallvec::SmallVec;
 use std::future::Future;
 use std::pin::Pin;
@@ -21,10 +20,11 @@ use tokio::time::Sleep;
 
 /// What the client is sent.
 pub(crate) struct ResponseBody {
-    incoming: Incoming,
     deadline: Option<(Pin<Box<Sleep>>, Flag)>,
     source: Source,
     open: Option<Open>,
+    /// Told with the next poll.
+    failure: Option<ExchangeError>,
 }
 
 struct Open {
@@ -34,15 +34,9 @@ struct Open {
 
 impl ResponseBody {
     /// The body of a response whose head has come. `deadline` ends it, with the flag that says which limit it was.
-    pub(crate) fn new(
-        incoming: Incoming,
-        lease: Lease,
-        record: Record,
-        source: Source,
-        deadline: Option<(Instant, Flag)>,
-    ) -> Self {
+    pub(crate) fn new(lease: Lease, record: Record, source: Source, deadline: Option<(Instant, Flag)>) -> Self {
         let deadline = deadline.map(|(at, flag)| (Box::pin(tokio::time::sleep_until(at.into())), flag));
-        Self { incoming, deadline, source, open: Some(Open { lease, record }) }
+        Self { deadline, source, open: Some(Open { lease, record }), failure: None }
     }
 
     fn complete(&mut self) {
@@ -75,43 +69,50 @@ impl http_body::Body for ResponseBody {
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
-        match Pin::new(&mut self.incoming).poll_frame(context) {
+        if let Some(failure) = self.failure.take() {
+            self.fail(Some(Flag::UpstreamFailure));
+            return Poll::Ready(Some(Err(BodyError::Upstream(failure))));
+        }
+        let Some(open) = &mut self.open else { return Poll::Ready(None) };
+        match open.lease.poll_frame(context) {
             Poll::Ready(Some(Ok(mut frame))) => {
                 if let Some(trailers) = frame.trailers_mut() {
                     remove_forbidden(trailers);
                 }
-                if let (Some(open), Some(data)) = (&mut self.open, frame.data_ref()) {
+                if let Some(data) = frame.data_ref() {
                     open.record.add_response_bytes(data.len() as u64);
                 }
-                if frame.is_trailers() || self.incoming.is_end_stream() {
+                if frame.is_trailers() || open.lease.is_end_stream() {
                     self.complete();
                 }
                 Poll::Ready(Some(Ok(frame)))
             }
-            Poll::Ready(Some(Err(error))) => {
-                self.fail(Some(Flag::UpstreamFailure));
-                Poll::Ready(Some(Err(BodyError::Upstream(error))))
+            Poll::Ready(Some(Err(failure))) => {
+                // First the client gets what came before it: a client that has seen nothing of a response may ask again.
+                self.failure = Some(failure);
+                context.waker().wake_by_ref();
+                Poll::Pending
             }
             Poll::Ready(None) => {
                 self.complete();
                 Poll::Ready(None)
             }
             Poll::Pending => match self.is_overdue(context) {
-                Some(flag) if self.open.is_some() => {
+                Some(flag) => {
                     self.fail(Some(flag));
                     Poll::Ready(Some(Err(BodyError::Timeout)))
                 }
-                _ => Poll::Pending,
+                None => Poll::Pending,
             },
         }
     }
 
     fn is_end_stream(&self) -> bool {
-        self.incoming.is_end_stream()
+        self.open.as_ref().is_none_or(|open| open.lease.is_end_stream())
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.incoming.size_hint()
+        self.open.as_ref().map_or_else(|| SizeHint::with_exact(0), |open| open.lease.size_hint())
     }
 }
 
@@ -126,7 +127,7 @@ fn remove_forbidden(trailers: &mut HeaderMap) {
 
 impl Drop for ResponseBody {
     fn drop(&mut self) {
-        if self.incoming.is_end_stream() {
+        if http_body::Body::is_end_stream(self) {
             // Nobody asks for the end of a body that is known to have none.
             self.complete();
         } else {

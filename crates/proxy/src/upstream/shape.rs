@@ -1,8 +1,7 @@
 //! The head of a request as a backend's protocol wants it.
 //!
 //! In flows a head with a Host field, a URI of path and query, and no hop-by-hop fields (that is how it is kept here). Out
-//! flows HTTP/1.1 or HTTP/2. Trailers reach a backend over HTTP/1.1 only if the client named them in Trailer (RFC 9110 section
-//! 6.6.2); over HTTP/2 they always do.
+//! flows HTTP/1.1 or HTTP/2.
 
 use http::header::{CONNECTION, CONTENT_LENGTH, HOST, TE, TRANSFER_ENCODING, UPGRADE};
 use http::uri::{Authority, Scheme};
@@ -32,7 +31,7 @@ fn for_http1(head: &mut http::request::Parts, has_body: bool, upgrade: Option<&H
         // RFC 9110 section 10.1.4.
         head.headers.insert(CONNECTION, HeaderValue::from_static("te"));
     }
-    // Without this, hyper would leave out the body of a GET, HEAD or DELETE whose length is not known.
+    // The fields say how the body is framed (RFC 9112 section 6.3).
     if has_body && !head.headers.contains_key(CONTENT_LENGTH) {
         head.headers.insert(TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
     }

@@ -8,8 +8,6 @@ use super::pool::Lease;
 use crate::connection::{Connection, Io};
 use crate::record::{Flag, Record};
 use crate::worker::Worker;
-use hyper::upgrade::OnUpgrade;
-use hyper_util::rt::TokioIo;
 use std::cell::Cell;
 use std::future::pending;
 use std::io;
@@ -20,22 +18,16 @@ use std::time::Instant;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 /// Copies until the end. Ends the record and gives up the connections.
-pub(crate) async fn tunnel(
-    connection: Rc<Connection>,
-    client: Box<dyn Io>,
-    backend: OnUpgrade,
-    lease: Lease,
-    mut record: Record,
-) {
+pub(crate) async fn tunnel(connection: Rc<Connection>, client: Box<dyn Io>, lease: Lease, mut record: Record) {
     let worker = record.worker().clone();
     let _counted = Counted::new(&worker);
-    let Ok(backend) = backend.await else {
+    let Some((backend, place)) = lease.into_upgraded() else {
         record.flag(Flag::UpstreamFailure);
         return;
     };
     let traffic = Traffic::new();
     let mut client = Watched { io: client, traffic: traffic.clone(), is_client: true };
-    let mut backend = Watched { io: TokioIo::new(backend), traffic: traffic.clone(), is_client: false };
+    let mut backend = Watched { io: backend, traffic: traffic.clone(), is_client: false };
     tokio::select! {
         _ = tokio::io::copy_bidirectional(&mut client, &mut backend) => {}
         () = silence(&traffic, &worker.upstreams.options) => record.flag(Flag::RequestTimeout),
@@ -43,7 +35,7 @@ pub(crate) async fn tunnel(
     }
     record.set_request_bytes(traffic.from_client.get());
     record.add_response_bytes(traffic.from_backend.get());
-    drop(lease);
+    drop(place);
 }
 
 /// Waits until nothing has moved for as long as the options say.

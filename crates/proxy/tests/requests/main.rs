@@ -10,6 +10,7 @@ mod edges;
 mod features;
 mod gateway;
 mod guard;
+mod http1_backends;
 mod mirrors;
 mod pool;
 mod retries;

@@ -1,8 +1,9 @@
 //! The chunked transfer coding (RFC 9112 section 7.1), both ways. Pure, without I/O.
 //!
 //! In: the connection's read buffer. Out: data without its framing, then the trailer fields, if any, then the end; or why
-//! the body is refused. Nothing is read leniently: sizes are digits alone, lines end with CR LF, and a chunk extension is
-//! refused, since RFC 9112 lets a recipient ignore what it does not know and no one can know that the next one will.
+//! the body is refused. Of a client nothing is read leniently: sizes are digits alone, lines end with CR LF, and a chunk
+//! extension is refused, since RFC 9112 lets a recipient ignore what it does not know and no one can know that the next one
+//! will. A backend's extensions are skipped and its forbidden trailer fields left out: nothing of its framing is passed on.
 
 use bytes::{Buf, Bytes, BytesMut};
 use http::header::{HeaderMap, HeaderName};
@@ -16,11 +17,23 @@ use super::refusal::Refusal;
 const SMALL_CHUNK: usize = 1024;
 const JOINED_CHUNKS: usize = 8 * 1024;
 
+/// Bytes of a backend's chunk extension.
+const MAX_EXTENSION: usize = 4 * 1024;
+
 /// Decodes one chunked body.
 #[derive(Debug, Default)]
 pub struct ChunkDecoder {
     state: State,
     next: Option<Result<Decoded, Refusal>>,
+    sender: Sender,
+}
+
+/// Who sends a body.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+enum Sender {
+    #[default]
+    Client,
+    Backend,
 }
 
 /// What a step of decoding gave.
@@ -42,6 +55,11 @@ enum State {
     Size {
         value: u64,
         digits: usize,
+    },
+    /// In a backend's chunk extension.
+    Extension {
+        value: u64,
+        length: usize,
     },
     /// Between the two bytes of the line end after the size.
     SizeEnd {
@@ -75,6 +93,11 @@ impl Default for State {
 }
 
 impl ChunkDecoder {
+    /// For the body of a backend's response.
+    pub(crate) fn of_backend() -> Self {
+        Self { sender: Sender::Backend, ..Self::default() }
+    }
+
     /// Decodes what is in `input`, and takes it out. To be called again until it is [`Decoded::End`] or a refusal.
     pub fn decode(&mut self, input: &mut BytesMut, options: &Options) -> Result<Decoded, Refusal> {
         if let Some(next) = self.next.take() {
@@ -116,7 +139,7 @@ impl ChunkDecoder {
                     _ => self.state = State::Trailers(Box::default()),
                 },
                 State::Trailers(trailers) => {
-                    let Some(trailers) = trailers.parse(input, options)? else {
+                    let Some(trailers) = trailers.parse(input, options, self.sender)? else {
                         return Ok(Decoded::Incomplete);
                     };
                     self.state = State::Done;
@@ -157,8 +180,15 @@ impl ChunkDecoder {
             (State::Size { digits: 0, .. }, _) => return Err(Refusal::InvalidChunkSize),
             (State::Size { value, .. }, b'\r') => State::SizeEnd { value: *value },
             (State::Size { .. }, b'\n') => return Err(Refusal::BareLf),
+            (State::Size { value, .. }, b';' | b' ' | b'\t') if self.sender == Sender::Backend => {
+                State::Extension { value: *value, length: 0 }
+            }
             (State::Size { .. }, b';') => return Err(Refusal::ChunkExtension),
             (State::Size { .. }, _) => return Err(Refusal::InvalidChunkSize),
+            (State::Extension { value, .. }, b'\r') => State::SizeEnd { value: *value },
+            (State::Extension { .. }, b'\n') => return Err(Refusal::BareLf),
+            (State::Extension { length, .. }, _) if *length == MAX_EXTENSION => return Err(Refusal::ChunkExtension),
+            (State::Extension { value, length }, _) => State::Extension { value: *value, length: length + 1 },
             (State::SizeEnd { value: 0 }, b'\n') => State::Last,
             (State::SizeEnd { value }, b'\n') => State::Data { left: *value },
             (State::SizeEnd { .. }, _) => return Err(Refusal::BareCr),
@@ -171,7 +201,7 @@ impl ChunkDecoder {
 }
 
 impl Trailers {
-    fn parse(&mut self, input: &mut BytesMut, options: &Options) -> Result<Option<HeaderMap>, Refusal> {
+    fn parse(&mut self, input: &mut BytesMut, options: &Options, sender: Sender) -> Result<Option<HeaderMap>, Refusal> {
         let limits = LineLimits {
             line: options.max_line_bytes,
             section: options.max_trailer_bytes,
@@ -190,8 +220,10 @@ impl Trailers {
         for field in &self.fields {
             let value = field.value(&bytes)?;
             let name = HeaderName::from_bytes(field.name(&bytes)).map_err(|_| Refusal::InvalidHeaderName)?;
-            if is_forbidden_trailer(&name) {
-                return Err(Refusal::ForbiddenTrailer);
+            match (is_forbidden_trailer(&name), sender) {
+                (true, Sender::Client) => return Err(Refusal::ForbiddenTrailer),
+                (true, Sender::Backend) => continue,
+                (false, _) => {}
             }
             match options.underscores {
                 UnderscorePolicy::Refuse if name.as_str().contains('_') => return Err(Refusal::UnderscoreInHeaderName),
@@ -257,7 +289,7 @@ pub(super) fn write_size(out: &mut Vec<u8>, length: usize) {
 }
 
 /// Writes what ends a body: the last chunk, the trailer fields that may be there, the empty line.
-pub(super) fn write_end(out: &mut Vec<u8>, trailers: Option<&HeaderMap>) {
+pub(crate) fn write_end(out: &mut Vec<u8>, trailers: Option<&HeaderMap>) {
     out.extend_from_slice(b"0\r\n");
     for (name, value) in trailers.into_iter().flatten().filter(|(name, _)| !is_forbidden_trailer(name)) {
         super::response::write_field(out, name.as_str().as_bytes(), value.as_bytes());

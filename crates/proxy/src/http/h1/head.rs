@@ -563,7 +563,7 @@ fn is_for_the_recipient(name: &HeaderName) -> bool {
 }
 
 /// RFC 9110 section 8.6, no more than the digits, no more than 2^63-1.
-pub(in crate::http) fn content_length(value: &[u8]) -> Option<u64> {
+pub(crate) fn content_length(value: &[u8]) -> Option<u64> {
     if value.is_empty() || value.len() > 19 {
         return None;
     }

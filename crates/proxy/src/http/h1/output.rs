@@ -23,7 +23,7 @@ thread_local! {
 
 /// What waits to be written.
 #[derive(Debug, Default)]
-pub(super) struct Output {
+pub(crate) struct Output {
     gathered: Vec<u8>,
     gathered_written: usize,
     data: Bytes,
@@ -33,7 +33,7 @@ pub(super) struct Output {
 
 impl Output {
     /// The buffer to append to. Only while [`is_full`](Self::is_full) is false: what is appended goes before a larger piece.
-    pub(super) fn buffer(&mut self) -> &mut Vec<u8> {
+    pub(crate) fn buffer(&mut self) -> &mut Vec<u8> {
         if self.gathered.capacity() == 0 {
             self.gathered = SPARE.with_borrow_mut(Vec::pop).unwrap_or_else(|| Vec::with_capacity(1024));
         }
@@ -41,7 +41,7 @@ impl Output {
     }
 
     /// Appends a piece of a body, as a chunk or as it is.
-    pub(super) fn push(&mut self, data: Bytes, chunked: bool) {
+    pub(crate) fn push(&mut self, data: Bytes, chunked: bool) {
         let tail: &[u8] = if chunked { b"\r\n" } else { b"" };
         let is_small = data.len() <= COPIED_BYTES;
         let buffer = self.buffer();
@@ -58,22 +58,22 @@ impl Output {
     }
 
     /// Whether it must be written before more is appended.
-    pub(super) fn is_full(&self) -> bool {
+    pub(crate) fn is_full(&self) -> bool {
         !self.data.is_empty() || !self.tail.is_empty() || self.gathered.len() >= GATHERED_BYTES
     }
 
     /// Whether everything was written.
-    pub(super) fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.gathered.is_empty() && self.data.is_empty() && self.tail.is_empty()
     }
 
     /// Bytes written so far, over the life of the connection.
-    pub(super) fn written(&self) -> u64 {
+    pub(crate) fn written(&self) -> u64 {
         self.written
     }
 
     /// Writes everything, with as few calls as the transport needs.
-    pub(super) fn poll_flush<Io: AsyncWrite + Unpin>(
+    pub(crate) fn poll_flush<Io: AsyncWrite + Unpin>(
         &mut self,
         io: &mut Io,
         context: &mut Context<'_>,
@@ -115,7 +115,7 @@ impl Output {
     }
 
     /// Gives the empty buffer to the next connection that needs one.
-    pub(super) fn release(&mut self) {
+    pub(crate) fn release(&mut self) {
         if !self.is_empty() || self.gathered.capacity() == 0 {
             return;
         }

@@ -126,7 +126,7 @@ fn write_status_line(out: &mut Vec<u8>, status: StatusCode) {
 }
 
 /// Writes one field line.
-pub(super) fn write_field(out: &mut Vec<u8>, name: &[u8], value: &[u8]) {
+pub(crate) fn write_field(out: &mut Vec<u8>, name: &[u8], value: &[u8]) {
     out.extend_from_slice(name);
     out.extend_from_slice(b": ");
     out.extend_from_slice(value);

@@ -324,7 +324,7 @@ impl<Io: AsyncRead + AsyncWrite + Unpin> BodySource for RefCell<Transport<Io>> {
 }
 
 /// Reads into a buffer of the thread's and appends what came, so that a connection that waits holds no buffer.
-pub(super) fn poll_read_scratch<Io: AsyncRead + Unpin>(
+pub(crate) fn poll_read_scratch<Io: AsyncRead + Unpin>(
     io: &mut Io,
     input: &mut BytesMut,
     context: &mut Context<'_>,

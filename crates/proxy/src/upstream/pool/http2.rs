@@ -1,18 +1,21 @@
 //! HTTP/2 connections by prior knowledge: shared by requests, as many as the peer allows at a time.
 
-use super::OpenConnection;
+use super::{ExchangeError, OpenConnection};
 use crate::upstream::connect::{ConnectError, connect};
 use crate::upstream::endpoints::Endpoint;
 use crate::upstream::request_body::RequestBody;
 use crate::worker::Worker;
-use http::{Request, Response};
+use bytes::Bytes;
+use http::Request;
+use http_body::{Body as _, Frame, SizeHint};
 use hyper::body::Incoming;
-use hyper::client::conn::{TrySendError, http2};
+use hyper::client::conn::http2;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use std::cell::{Cell, RefCell};
 use std::future::{Future, poll_fn};
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::rc::Rc;
+use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 use tokio::sync::Notify;
 
@@ -40,31 +43,63 @@ struct Connecting {
 }
 
 /// One stream of a connection; its place is free again when this is dropped.
-pub(crate) struct Stream(Rc<Connection>);
+pub(crate) struct Stream {
+    connection: Rc<Connection>,
+    /// The body of the response, once there is one.
+    incoming: Option<Incoming>,
+}
 
 impl Stream {
     fn new(connection: &Rc<Connection>) -> Self {
         connection.streams.set(connection.streams.get() + 1);
-        Self(connection.clone())
+        Self { connection: connection.clone(), incoming: None }
     }
 
     pub(super) fn is_closed(&self) -> bool {
-        self.0.sender.is_closed()
+        self.connection.sender.is_closed()
     }
 
     pub(super) async fn send(
         &mut self,
-        request: Request<RequestBody>,
-    ) -> Result<Response<Incoming>, TrySendError<Request<RequestBody>>> {
-        let mut sender = self.0.sender.clone();
-        sender.try_send_request(request).await
+        head: &http::request::Parts,
+        body: RequestBody,
+    ) -> Result<http::response::Parts, ExchangeError> {
+        let mut sender = self.connection.sender.clone();
+        let request = Request::from_parts(head.clone(), body);
+        match sender.try_send_request(request).await {
+            Ok(response) => {
+                let (parts, incoming) = response.into_parts();
+                self.incoming = Some(incoming);
+                Ok(parts)
+            }
+            Err(mut error) => match error.take_message() {
+                Some(_) => Err(ExchangeError::Unsent),
+                None => Err(ExchangeError::Http2(error.into_error())),
+            },
+        }
+    }
+
+    pub(super) fn poll_frame(
+        &mut self,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, ExchangeError>>> {
+        let Some(incoming) = &mut self.incoming else { return Poll::Ready(None) };
+        Pin::new(incoming).poll_frame(context).map(|frame| frame.map(|frame| frame.map_err(ExchangeError::Http2)))
+    }
+
+    pub(super) fn is_end_stream(&self) -> bool {
+        self.incoming.as_ref().is_some_and(Incoming::is_end_stream)
+    }
+
+    pub(super) fn size_hint(&self) -> SizeHint {
+        self.incoming.as_ref().map(Incoming::size_hint).unwrap_or_default()
     }
 }
 
 impl Drop for Stream {
     fn drop(&mut self) {
-        self.0.streams.set(self.0.streams.get().saturating_sub(1));
-        self.0.last_used.set(Instant::now());
+        self.connection.streams.set(self.connection.streams.get().saturating_sub(1));
+        self.connection.last_used.set(Instant::now());
     }
 }
 
