@@ -12,7 +12,7 @@
 //! | `http` | speaks HTTP/1.1 (ours, strict) or HTTP/2 (hyper, with budgets) to the client |
 //! | `route` | asks `decide` what happens to the request, and does it |
 //! | `filter` | what filters do that needs I/O |
-//! | `upstream` | endpoints, pools, retries, and the backend's response |
+//! | `upstream` | endpoints, pools, retries, and the backend's response, over HTTP/1.1 of ours or HTTP/2 (hyper) |
 //!
 //! `control` takes configurations, binds ports and publishes snapshots; each `worker` serves from the snapshot that it has.
 //! A worker is one thread with its own sockets, pools and counters; workers share nothing while they serve.

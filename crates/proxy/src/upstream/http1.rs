@@ -403,6 +403,11 @@ impl Exchange {
         if free < wanted.min(BODY_READ_BYTES / 4) {
             self.input.reserve(wanted);
         }
-        pin!(self.stream.read_buf(&mut self.input)).poll(context)
+        let read = pin!(self.stream.read_buf(&mut self.input)).poll(context);
+        if read.is_pending() && self.input.is_empty() {
+            // A stream that says something now and then holds no buffer in between.
+            self.input = BytesMut::new();
+        }
+        read
     }
 }

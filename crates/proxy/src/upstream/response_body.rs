@@ -131,7 +131,7 @@ impl Drop for ResponseBody {
             // Nobody asks for the end of a body that is known to have none.
             self.complete();
         } else {
-            self.fail(None);
+            self.fail(self.failure.is_some().then_some(Flag::UpstreamFailure));
         }
     }
 }

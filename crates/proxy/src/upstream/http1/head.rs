@@ -126,6 +126,28 @@ pub(super) fn trailer_limits() -> &'static Options {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn nothing_that_a_backend_says_panics(
+            start in prop_oneof![Just(""), Just("HTTP/1.1 200 OK\r\n"), Just("HTTP/1.1 200 OK\r\ncontent-length:")],
+            rest in proptest::collection::vec(prop_oneof![any::<u8>(), Just(b'\r'), Just(b'\n'), Just(b':')], 0..100),
+            cut in 0usize..100,
+        ) {
+            let bytes = Bytes::from([start.as_bytes(), &rest].concat());
+            let whole = end(&bytes, &mut 0);
+            let mut searched = 0;
+            let first = end(&bytes[..cut.min(bytes.len())], &mut searched);
+            prop_assert_eq!(first.or_else(|| end(&bytes, &mut searched)), whole, "cut at {}", cut);
+            if let Some(whole) = whole
+                && let Ok(parts) = parse(&bytes.slice(..whole))
+            {
+                let _ = ResponseFraming::of(&parts, false);
+                let _ = keeps_alive(&parts);
+            }
+        }
+    }
 
     fn parsed(text: &str) -> Result<http::response::Parts, Error> {
         parse(&Bytes::copy_from_slice(text.as_bytes()))
