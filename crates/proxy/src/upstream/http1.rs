@@ -33,6 +33,8 @@ use tokio::task::AbortHandle;
 
 /// One read of a body.
 const BODY_READ_BYTES: usize = 32 * 1024;
+/// Bytes of a request that are sent before others have their turn, such as a mirror that is given a copy of them.
+const TURN_BYTES: u64 = 64 * 1024;
 
 /// Why there is no response, or no end of it.
 #[derive(Debug, thiserror::Error)]
@@ -296,6 +298,7 @@ impl Exchange {
 
     /// Sends what there is to send. Ready when nothing is left.
     fn poll_send(&mut self, context: &mut Context<'_>) -> Poll<Result<(), Error>> {
+        let turn_ends = self.output.written() + TURN_BYTES;
         loop {
             let mut waits_for_body = false;
             while !self.output.is_full() && !waits_for_body {
@@ -317,6 +320,10 @@ impl Exchange {
             }
             ready!(self.output.poll_flush(&mut self.stream, context))?;
             if waits_for_body {
+                return Poll::Pending;
+            }
+            if self.output.written() >= turn_ends && matches!(self.sending, Sending::Body(..)) {
+                context.waker().wake_by_ref();
                 return Poll::Pending;
             }
         }
