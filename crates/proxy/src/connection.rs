@@ -6,10 +6,11 @@
 
 use crate::listener::Permit;
 use crate::worker::{CurrentPort, Port};
+use http::HeaderValue;
 use portcullis_model::ObjectName;
 use portcullis_runtime::drain::{DrainGuard, DrainWatch, Kind};
-use std::cell::RefCell;
-use std::net::SocketAddr;
+use std::cell::{OnceCell, RefCell};
+use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
 use std::sync::Arc;
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -26,6 +27,8 @@ pub(crate) struct Connection {
     pub(crate) port: Rc<Port>,
     /// The client's end.
     pub(crate) peer: SocketAddr,
+    /// The same as a text, made when a request needs it.
+    pub(crate) texts: OnceCell<Box<PeerTexts>>,
     /// What the handshake came to; `None` on cleartext.
     pub(crate) tls: Option<TlsInfo>,
     /// The drain of its port, which begins with the process's or the Gateway's at the latest.
@@ -34,6 +37,12 @@ pub(crate) struct Connection {
     pub(crate) _permit: Permit,
     /// What says that it is open, to whoever drains.
     pub(crate) guard: RefCell<DrainGuard>,
+}
+
+/// A client's end as records and backends are told of it.
+pub(crate) struct PeerTexts {
+    peer: Box<str>,
+    client: HeaderValue,
 }
 
 /// What a TLS handshake came to.
@@ -56,6 +65,30 @@ impl Connection {
     /// What the port serves now. To be asked once per request, and kept for that request.
     pub(crate) fn current(&self) -> Rc<CurrentPort> {
         self.port.current()
+    }
+
+    /// The address of the client's end, IPv4 as such.
+    pub(crate) fn client(&self) -> IpAddr {
+        self.peer.ip().to_canonical()
+    }
+
+    /// The same as a text.
+    pub(crate) fn client_text(&self) -> &HeaderValue {
+        &self.texts().client
+    }
+
+    /// The client's end, with its port.
+    pub(crate) fn peer_text(&self) -> &str {
+        &self.texts().peer
+    }
+
+    fn texts(&self) -> &PeerTexts {
+        self.texts.get_or_init(|| {
+            // The text of an address is always one of a field.
+            let client = HeaderValue::try_from(self.client().to_string());
+            let client = client.unwrap_or_else(|_| HeaderValue::from_static(""));
+            Box::new(PeerTexts { peer: self.peer.to_string().into(), client })
+        })
     }
 
     /// From now on it carries an upgraded protocol, and counts as a tunnel for whoever drains.

@@ -247,6 +247,7 @@ impl NewConnection {
     /// As requests see it, and its bytes.
     pub(crate) fn into_parts(self) -> (Connection, TcpStream) {
         let connection = Connection {
+            texts: std::cell::OnceCell::new(),
             id: self.id,
             drain: self.port.drain.clone(),
             guard: RefCell::new(self.port.drain.guard(Kind::Connection)),

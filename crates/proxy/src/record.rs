@@ -6,13 +6,15 @@
 
 use crate::connection::Connection;
 use crate::http::Refusal;
+use crate::upstream::endpoints::Endpoint;
 use crate::worker::Worker;
 use http::header::{HOST, USER_AGENT};
 use http::{HeaderValue, Method, StatusCode, Uri, Version};
 use portcullis_decide::{LinkedListener, LinkedRoute, LinkedRule, Matched};
 use portcullis_model::{BackendKey, ObjectName};
 use portcullis_runtime::log::JsonLine;
-use std::net::{IpAddr, SocketAddr};
+use std::cell::RefCell;
+use std::net::IpAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -90,7 +92,7 @@ struct Facts {
     listener: Option<Arc<LinkedListener>>,
     matched: Option<Matched>,
     backend: Option<BackendKey>,
-    endpoint: Option<SocketAddr>,
+    endpoint: Option<Rc<Endpoint>>,
     tries: u32,
     status: Option<StatusCode>,
     reason: Option<&'static str>,
@@ -232,8 +234,8 @@ impl Record {
     }
 
     /// A try begins.
-    pub(crate) fn set_endpoint(&mut self, endpoint: SocketAddr) {
-        self.0.endpoint = Some(endpoint);
+    pub(crate) fn set_endpoint(&mut self, endpoint: &Rc<Endpoint>) {
+        self.0.endpoint = Some(endpoint.clone());
         self.0.tries += 1;
     }
 
@@ -280,11 +282,15 @@ impl Record {
         self.0.response_bytes += bytes;
     }
 
-    /// Writes the fields of the access log.
-    pub(crate) fn write(&self, settled: &Settled, line: &mut JsonLine<'_>) {
+    /// Writes the fields of the access log. Gateway, listener and route are as they are counted, empty where there is none.
+    pub(crate) fn write(&self, settled: &Settled, [gateway, listener, route]: [&str; 3], line: &mut JsonLine<'_>) {
         let facts = &*self.0;
-        write_connection(&facts.connection, line);
-        line.text("client", facts.client.to_string()).text("request_id", facts.request_id.as_bytes());
+        write_connection(&facts.connection, gateway, line);
+        match facts.client == facts.connection.client() {
+            true => line.text("client", facts.connection.client_text()),
+            false => line.text("client", facts.client.to_string()),
+        };
+        line.text("request_id", facts.request_id.as_bytes());
         line.text("protocol", version(facts.version)).text("method", facts.method.as_str());
         line.optional_text("host", facts.host.as_ref()).text("path", facts.path.as_deref().unwrap_or(facts.uri.path()));
         if facts.worker.telemetry.logs_query() {
@@ -293,13 +299,13 @@ impl Record {
         line.number("status", settled.status).optional_text("reason", facts.reason);
         let flags = Flag::ALL.iter().filter(|flag| self.has(**flag));
         line.texts("flags", flags.map(|flag| flag.as_str()));
-        line.optional_text("listener", self.listener().map(|listener| listener.key.to_string()));
-        line.optional_text("route", self.route().map(|route| route.key.to_string()));
+        line.optional_text("listener", Some(listener).filter(|listener| !listener.is_empty()));
+        line.optional_text("route", Some(route).filter(|route| !route.is_empty()));
         if let Some(rule) = self.rule() {
             line.number("rule", rule.index).optional_text("rule_name", rule.name.as_deref());
         }
         line.optional_text("backend", facts.backend.as_ref().map(ToString::to_string));
-        line.optional_text("endpoint", facts.endpoint.map(|endpoint| endpoint.to_string()));
+        line.optional_text("endpoint", facts.endpoint.as_ref().map(|endpoint| &*endpoint.text));
         if facts.tries > 0 {
             line.number("tries", facts.tries);
         }
@@ -333,16 +339,16 @@ pub(crate) fn refused(worker: &Worker, connection: &Connection, protocol: Versio
     let reason = refusal.as_str();
     worker.telemetry.refused(connection.gateway(), reason);
     worker.telemetry.log(|line| {
-        write_connection(connection, line);
+        write_connection(connection, &connection.gateway().to_string(), line);
         line.text("client", connection.peer.ip().to_string()).text("protocol", version(protocol));
         line.number("status", refusal.status().as_u16()).text("reason", reason).texts("flags", ["Refused"]);
     });
 }
 
-fn write_connection(connection: &Connection, line: &mut JsonLine<'_>) {
-    line.text("time", timestamp(SystemTime::now())).text("gateway", connection.gateway().to_string());
+fn write_connection(connection: &Connection, gateway: &str, line: &mut JsonLine<'_>) {
+    line.text("time", timestamp(SystemTime::now())).text("gateway", gateway);
     line.number("port", connection.port.number).number("connection", connection.id);
-    line.text("peer", connection.peer.to_string());
+    line.text("peer", connection.peer_text());
     if let Some(tls) = &connection.tls {
         line.text("tls", tls.version).optional_text("server_name", tls.server_name.as_deref());
     }
@@ -357,10 +363,35 @@ fn version(version: Version) -> &'static str {
     }
 }
 
-/// RFC 3339 in UTC with microseconds: `2026-11-23T18:16:29.000001Z`.
-fn timestamp(time: SystemTime) -> String {
+/// `2026-11-23T18:16:29.000001Z`.
+type Timestamp = [u8; 27];
+
+thread_local! {
+    /// The timestamp that was made last, and its second: only the microseconds differ until the next one.
+    static LAST: RefCell<(u64, Timestamp)> = const { RefCell::new((0, *b"1970-01-01T00:00:00.000000Z")) };
+}
+
+/// RFC 3339 in UTC with microseconds.
+fn timestamp(time: SystemTime) -> Timestamp {
     let since = time.duration_since(UNIX_EPOCH).unwrap_or_default();
-    let (days, seconds) = (since.as_secs() / 86_400, since.as_secs() % 86_400);
+    LAST.with_borrow_mut(|(second, text)| {
+        if *second != since.as_secs() {
+            *second = since.as_secs();
+            let whole = seconds_text(*second);
+            text.iter_mut().zip(whole.bytes()).for_each(|(byte, new)| *byte = new);
+        }
+        let mut micros = since.subsec_micros();
+        for digit in text[20..26].iter_mut().rev() {
+            *digit = b'0' + (micros % 10) as u8;
+            micros /= 10;
+        }
+        *text
+    })
+}
+
+/// `2026-11-23T18:16:29`.
+fn seconds_text(seconds: u64) -> String {
+    let (days, seconds) = (seconds / 86_400, seconds % 86_400);
     // Days to a date of the Gregorian calendar, in eras of 400 years that begin on the first of March.
     let shifted = days + 719_468;
     let (era, day_of_era) = (shifted / 146_097, shifted % 146_097);
@@ -371,8 +402,7 @@ fn timestamp(time: SystemTime) -> String {
     let month = if shifted_month < 10 { shifted_month + 3 } else { shifted_month - 9 };
     let year = year_of_era + era * 400 + u64::from(month <= 2);
     let (hour, minute, second) = (seconds / 3600, seconds / 60 % 60, seconds % 60);
-    let micros = since.subsec_micros();
-    format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{micros:06}Z")
+    format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}")
 }
 
 #[cfg(test)]
@@ -390,7 +420,12 @@ mod tests {
             (1_767_225_599, "2025-12-31T23:59:59.000000Z"),
             (4_107_542_400, "2100-03-01T00:00:00.000000Z"),
         ] {
-            assert_eq!(timestamp(UNIX_EPOCH + Duration::from_secs(seconds)), text);
+            assert_eq!(timestamp(UNIX_EPOCH + Duration::from_secs(seconds)), text.as_bytes());
+        }
+        for (micros, text) in [(7, "00:00:01.000007Z"), (999_999, "00:00:01.999999Z"), (1_000_000, "00:00:02.000000Z")]
+        {
+            let made = timestamp(UNIX_EPOCH + Duration::from_secs(1) + Duration::from_micros(micros));
+            assert!(made.ends_with(text.as_bytes()), "{}", made.escape_ascii());
         }
     }
 

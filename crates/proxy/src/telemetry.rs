@@ -244,18 +244,6 @@ impl WorkerTelemetry {
     /// A request ended: counts it and writes its line.
     pub(crate) fn request_ended(&self, record: &Record, settled: &Settled) {
         self.telemetry.requests_active.add(&self.shard, -1);
-        self.count(record, settled);
-        self.log(|line| record.write(settled, line));
-    }
-
-    /// Writes one line of the access log, if there is one.
-    pub(crate) fn log(&self, fields: impl FnOnce(&mut JsonLine<'_>)) {
-        if let Some(log) = self.access_log.borrow_mut().as_mut() {
-            log.write(|out| JsonLine::write(out, fields));
-        }
-    }
-
-    fn count(&self, record: &Record, settled: &Settled) {
         let key = match (record.listener(), record.route()) {
             (Some(listener), Some(route)) => SeriesKey::Route(address(listener), address(route)),
             (Some(listener), None) => SeriesKey::Listener(address(listener)),
@@ -264,6 +252,14 @@ impl WorkerTelemetry {
         let mut routes = self.routes.borrow_mut();
         let series = routes.entry(key).or_insert_with(|| RouteSeries::new(record));
         series.count(&self.telemetry, &self.shard, record, settled);
+        self.log(|line| record.write(settled, series.labels(), line));
+    }
+
+    /// Writes one line of the access log, if there is one.
+    pub(crate) fn log(&self, fields: impl FnOnce(&mut JsonLine<'_>)) {
+        if let Some(log) = self.access_log.borrow_mut().as_mut() {
+            log.write(|out| JsonLine::write(out, fields));
+        }
     }
 
     /// The gateway answered by itself.
@@ -407,6 +403,7 @@ impl RouteSeries {
             && self.pieces.1.as_ref().is_none_or(|piece| piece.strong_count() > 0)
     }
 
+    /// Gateway, listener and route; empty where there is none.
     fn labels(&self) -> [&str; 3] {
         [&self.gateway, &self.listener, &self.route]
     }

@@ -62,6 +62,11 @@ enum Style {
 }
 
 fn escape_into(out: &mut Vec<u8>, text: &[u8], limit: usize, style: Style) {
+    // Nearly every text; looked at as a whole, because that is done many bytes at a time.
+    if text.len() <= limit && text.iter().fold(true, |plain, byte| plain & is_plain(*byte)) {
+        out.extend_from_slice(text);
+        return;
+    }
     let kept = &text[..boundary(text, limit)];
     for chunk in kept.utf8_chunks() {
         escape_valid(out, chunk.valid(), style);

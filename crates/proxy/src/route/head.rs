@@ -70,7 +70,7 @@ pub(super) fn to_origin_form(head: &mut http::request::Parts) {
 /// The address of the client: the peer's, or, if that is a trusted proxy, the last one in X-Forwarded-For that is not.
 pub(super) fn client(worker: &Worker, connection: &Connection, head: &http::request::Parts) -> IpAddr {
     let forwarding = &worker.options.forwarding;
-    let peer = connection.peer.ip().to_canonical();
+    let peer = connection.client();
     if forwarding.trusted_proxies.is_empty() || !forwarding.trusts(peer) {
         return peer;
     }
@@ -179,14 +179,18 @@ fn remove_forwarding(headers: &mut HeaderMap) {
 
 /// Says where the request came from: X-Forwarded-For is added to, the others stay when a trusted proxy has set them.
 fn add_forwarding(headers: &mut HeaderMap, connection: &Connection) {
-    let peer = connection.peer.ip().to_canonical();
-    let mut chain =
-        headers.get_all(X_FORWARDED_FOR).iter().map(HeaderValue::as_bytes).collect::<Vec<_>>().join(&b", "[..]);
-    if !chain.is_empty() {
-        chain.extend_from_slice(b", ");
-    }
-    chain.extend_from_slice(peer.to_string().as_bytes());
-    if let Ok(chain) = HeaderValue::from_maybe_shared(bytes::Bytes::from(chain)) {
+    let peer = connection.client_text();
+    let chain = {
+        let before = headers.get_all(X_FORWARDED_FOR).iter().map(HeaderValue::as_bytes);
+        let mut chain: SmallVec<[&[u8]; 4]> = before.filter(|text| !text.is_empty()).collect();
+        if chain.is_empty() {
+            Ok(peer.clone())
+        } else {
+            chain.push(peer.as_bytes());
+            HeaderValue::from_maybe_shared(bytes::Bytes::from(chain.join(&b", "[..])))
+        }
+    };
+    if let Ok(chain) = chain {
         headers.insert(X_FORWARDED_FOR, chain);
     }
     let proto = if connection.tls.is_some() { "https" } else { "http" };

@@ -244,6 +244,8 @@ impl Known {
 pub(crate) struct Endpoint {
     /// Where it listens.
     pub(crate) address: SocketAddr,
+    /// The same as a text, for records.
+    pub(crate) text: Box<str>,
     /// What is spoken.
     pub(crate) protocol: BackendProtocol,
     /// Connections that are open or being made, of any protocol.
@@ -265,6 +267,7 @@ impl Endpoint {
     pub(crate) fn new(address: SocketAddr, protocol: BackendProtocol, is_pod: bool, known: Known) -> Self {
         Self {
             address,
+            text: address.to_string().into(),
             protocol,
             connections: Cell::new(0),
             idle: http1::Idle::default(),

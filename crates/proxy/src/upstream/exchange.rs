@@ -127,7 +127,7 @@ impl Exchange<'_> {
             let picker = Picker { tried: &tried, failure_memory: options.failure_memory };
             let picked = picker.pick(&endpoints, &mut self.worker.upstreams.random.borrow_mut()).cloned();
             let Some(endpoint) = picked else { return Err(Failure::NoEndpoints) };
-            record.set_endpoint(endpoint.address);
+            record.set_endpoint(&endpoint);
             let trouble = match self.one_try(OpenRequest::new(endpoint.clone()), &tries).await {
                 Ok(received) => {
                     endpoint.mark_reached();
