@@ -82,6 +82,8 @@ func TestAPIServerIsAway(t *testing.T) {
 	b.apply(route("later", "served"))
 	b.serves(address, "later.example")
 	b.routeSays("later", "Accepted", "True")
+	// Where Kubernetes missed the node for too long meanwhile, it says of its pods that they are not ready until it hears of them again.
+	b.readyPods("served", 1)
 	b.isServed("served")
 	load.mustHaveServed(t)
 }
