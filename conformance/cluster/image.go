@@ -27,10 +27,9 @@ const corednsImage = "portcullis.dev/conformance/coredns:1"
 // images are the node's images; the tags of echo-basic are the ones that the suites' manifests name.
 var images = []image{
 	{program: "pause", user: "65535:65535", tags: []string{pauseImage}},
-	{program: "coredns", user: "65532:65532", tags: []string{
-		corednsImage,
-		"registry.k8s.io/coredns/coredns:v1.12.2",
-	}},
+	{program: "coredns", user: "65532:65532", tags: []string{corednsImage}},
+	// The suite v1.4.1 has it serve port 53, which on this node takes root's capability to do so.
+	{program: "coredns", user: "0:0", tags: []string{"registry.k8s.io/coredns/coredns:v1.12.2"}},
 	{program: "echo-basic", user: "65532:65532", tags: []string{
 		"registry.k8s.io/gateway-api/conformance/echo-basic:v0.1.0",
 		"registry.k8s.io/gateway-api/conformance/echo-basic:v0.2.0",
@@ -75,6 +74,7 @@ type archiveEntry struct {
 func writeDockerArchive(out io.Writer, images []image, programs map[string]string) error {
 	archive := tar.NewWriter(out)
 	var manifest []archiveEntry
+	written := map[string]bool{}
 	for _, i := range images {
 		program, err := os.ReadFile(programs[i.program])
 		if err != nil {
@@ -103,9 +103,12 @@ func writeDockerArchive(out io.Writer, images []image, programs map[string]strin
 		if err := writeFile(archive, entry.Config, config, 0o644); err != nil {
 			return err
 		}
-		if err := writeFile(archive, entry.Layers[0], layer, 0o644); err != nil {
-			return err
+		if !written[entry.Layers[0]] {
+			if err := writeFile(archive, entry.Layers[0], layer, 0o644); err != nil {
+				return err
+			}
 		}
+		written[entry.Layers[0]] = true
 		manifest = append(manifest, entry)
 	}
 	text, err := json.Marshal(manifest)
