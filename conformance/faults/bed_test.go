@@ -48,6 +48,7 @@ var resources = map[string]schema.GroupVersionResource{
 	"Service":                  {Version: "v1", Resource: "services"},
 	"Pod":                      {Version: "v1", Resource: "pods"},
 	"Node":                     {Version: "v1", Resource: "nodes"},
+	"Lease":                    {Group: "coordination.k8s.io", Version: "v1", Resource: "leases"},
 	"EndpointSlice":            {Group: "discovery.k8s.io", Version: "v1", Resource: "endpointslices"},
 	"Deployment":               {Group: "apps", Version: "v1", Resource: "deployments"},
 	"GatewayClass":             {Group: "gateway.networking.k8s.io", Version: "v1", Resource: "gatewayclasses"},

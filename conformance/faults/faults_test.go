@@ -79,13 +79,35 @@ func TestAPIServerIsAway(t *testing.T) {
 	time.Sleep(time.Minute)
 	cluster(t, "start", "etcd")
 	cluster(t, "start", "apiserver")
+	back := time.Now()
 	b.apply(route("later", "served"))
 	b.serves(address, "later.example")
 	b.routeSays("later", "Accepted", "True")
-	// Where Kubernetes missed the node for too long meanwhile, it says of its pods that they are not ready until it hears of them again.
+	// Where Kubernetes misses the node for too long meanwhile, it says of its pods that they are not ready until it hears of them again,
+	// and status says so, too.
+	b.nodesAreHeardOf(back)
 	b.readyPods("served", 1)
 	b.isServed("served")
 	load.mustHaveServed(t)
+}
+
+// nodesAreHeardOf waits until each node has renewed its lease since then, and its controller has had time to see it.
+func (b *bed) nodesAreHeardOf(since time.Time) {
+	b.t.Helper()
+	eventually(b.t, 3*time.Minute, "the nodes are heard of", func() error {
+		leases, err := client.Resource(resources["Lease"]).Namespace("kube-node-lease").List(context.Background(), metav1.ListOptions{})
+		if err != nil {
+			return err
+		}
+		for _, lease := range leases.Items {
+			text, _, _ := unstructured.NestedString(lease.Object, "spec", "renewTime")
+			if renewed, err := time.Parse(time.RFC3339Nano, text); err != nil || renewed.Before(since) {
+				return fmt.Errorf("the lease of %s was renewed at %s", lease.GetName(), text)
+			}
+		}
+		return nil
+	})
+	time.Sleep(10 * time.Second)
 }
 
 // A CRD is deleted, which deletes its objects, and comes back: other kinds go on, and new objects are served.
